@@ -1,0 +1,21 @@
+"""Models, losses, data and metrics of *Generative AI: from Equation to Running Code*.
+
+Import the modules one by one, e.g. ``from genai_utils import data``.  Importing the
+package alone loads nothing heavy: neither Keras nor Matplotlib nor scikit-learn.
+"""
+
+__version__ = "0.1.0"
+__all__ = [
+    "checks",
+    "data",
+    "gan",
+    "game",
+    "gradients",
+    "judge",
+    "layers",
+    "losses",
+    "metrics",
+    "plots",
+    "seeds",
+    "vae",
+]

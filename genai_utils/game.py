@@ -1,0 +1,303 @@
+"""Every model of the book as a game: players take turns at their own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from genai_utils.checks import check_array
+from genai_utils.gradients import value_and_gradients
+
+__all__ = ["Game", "Player"]
+
+
+@dataclass(frozen=True)
+class Player:
+    """One player of a game: what it may change, and what it wants.
+
+    Args:
+        name: A word; among several players the loss is logged as ``<name>_loss``, a
+            single player's as ``loss``.
+        networks: The layers whose trainable variables it may change.
+        loss: Maps ``(x, training)`` to a scalar tensor, or to ``(scalar, logs)`` with
+            a dictionary of further scalars to log.
+        logs: The names of those further scalars.
+    """
+
+    name: str
+    networks: Sequence[keras.layers.Layer]
+    loss: Callable[[Any, bool], Any]
+    logs: tuple[str, ...] = ()
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The variables that only this player changes."""
+        return [v for n in self.networks for v in n.trainable_variables]
+
+    def evaluate(self, x: Any, training: bool) -> tuple[Any, dict]:
+        """Return ``(loss, logs)`` with exactly the logs that were announced."""
+        result = self.loss(x, training)
+        loss, logs = result if isinstance(result, tuple) else (result, {})
+        if set(logs) != set(self.logs):
+            raise ValueError(
+                f"the loss of player {self.name!r} must log {sorted(self.logs)}. "
+                f"Received: {sorted(logs)}. Make `Player(logs=...)` name them."
+            )
+        return loss, logs
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class PlayerOptimizers(keras.optimizers.Optimizer):
+    """The players' optimizers behind the face of one, which is what Keras expects.
+
+    Its learning rate is that of all players together: reading it gives the first
+    player's, setting it sets every player's.
+
+    Args:
+        players: Maps each player's name to its optimizer.
+    """
+
+    def __init__(self, players: Mapping[str, keras.optimizers.Optimizer]) -> None:
+        super().__init__(learning_rate=1.0, name="players")
+        self.players = dict(players)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables of all players' optimizers, in order."""
+        return [
+            *super().variables,
+            *(v for o in self.players.values() for v in o.variables),
+        ]
+
+    @property
+    def learning_rate(self) -> Any:
+        """The first player's learning rate."""
+        return next(iter(self.players.values())).learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        for optimizer in self.players.values():
+            optimizer.learning_rate = value
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Do nothing: ``Game.compile`` builds each optimizer for its player."""
+        self.built = True
+
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
+        """Let each optimizer that averages weights write the averages, after ``fit``."""
+        for optimizer in self.players.values():
+            optimizer.finalize_variable_values(optimizer._trainable_variables)
+
+
+class Game(keras.Model):
+    """A Keras model whose players each minimise a loss of their own, in turn.
+
+    A subclass sets its networks in ``__init__`` and returns its players; Keras' own
+    ``fit`` then trains it, with callbacks, on TensorFlow, JAX and PyTorch::
+
+        class Autoencoder(Game):
+            def __init__(self, encoder, decoder):
+                super().__init__()
+                self.encoder, self.decoder = encoder, decoder
+
+            def players(self):
+                nets = [self.encoder, self.decoder]
+                return [Player("autoencoder", nets, self.loss_of)]
+
+    A loss gets ``(x, training)``.  Random numbers come from seed generators that are
+    attributes of the model, so that they are saved with it.
+    """
+
+    #: Range that ``fit`` demands of its data; ``None`` for no limit.
+    data_range: tuple[float | None, float | None] = (None, None)
+
+    def players(self) -> list[Player]:
+        """Return the players in the order of their turns."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}.players` must return a list of `Player`. "
+            "Received: no such method. Write one, as in the docstring of `Game`."
+        )
+
+    def compile(self, optimizers: Any = "adam", **kwargs: Any) -> None:
+        """Give each player an optimizer.
+
+        Args:
+            optimizers: One optimizer (a name or an object) for a one-player game, or a
+                dictionary from player's name to optimizer.
+            **kwargs: ``run_eagerly``, ``steps_per_execution``, ``jit_compile`` of
+                ``keras.Model.compile``.
+
+        Raises:
+            ValueError: If the dictionary does not name exactly the players, one
+                optimizer object is given to several players, or a loss is passed.
+        """
+        names = [p.name for p in self.players()]
+        if not isinstance(optimizers, Mapping):
+            if len(names) > 1 and not isinstance(optimizers, str):
+                raise ValueError(
+                    "`optimizers` must be a dictionary with one optimizer for each of "
+                    f"{names}. Received: {optimizers!r}. An optimizer keeps moments "
+                    "for its own variables and cannot be shared."
+                )
+            optimizers = dict.fromkeys(names, optimizers)
+        if set(optimizers) != set(names):
+            raise ValueError(
+                f"`optimizers` must name exactly the players {names}. "
+                f"Received: {sorted(optimizers)}. Rename, add or remove entries."
+            )
+        unknown = set(kwargs) - {"run_eagerly", "steps_per_execution", "jit_compile"}
+        if unknown:
+            raise ValueError(
+                "`compile` takes `optimizers`, `run_eagerly`, `steps_per_execution` "
+                f"and `jit_compile`. Received: {sorted(unknown)}. A game's losses are "
+                "those of its players; give them in `players()`."
+            )
+        for player in self.players():
+            if not player.variables:
+                raise ValueError(
+                    f"player {player.name!r} must have trainable variables. Received: "
+                    "none. Give its networks an `Input`, or call them once, so that "
+                    "they are built before `compile`."
+                )
+        if keras.backend.backend() == "tensorflow":
+            kwargs.setdefault("jit_compile", False)  # plain graphs compile faster
+        chosen = {name: keras.optimizers.get(optimizers[name]) for name in names}
+        joint = PlayerOptimizers(chosen)
+        super().compile(optimizer=joint, auto_scale_loss=False, **kwargs)
+        self._compile_kwargs = kwargs
+        for player in self.players():
+            chosen[player.name].build(player.variables)
+        joint.built = self.built = True
+        self._scores = [
+            keras.metrics.Mean(name=name)
+            for player in self.players()
+            for name in (self._loss_name(player), *player.logs)
+        ]
+
+    def _loss_name(self, player: Player) -> str:
+        return f"{player.name}_loss" if len(self.players()) > 1 else "loss"
+
+    def get_compile_config(self) -> dict:
+        """Return the optimizers in a form that can be saved."""
+        optimizers = {
+            name: keras.saving.serialize_keras_object(optimizer)
+            for name, optimizer in self.optimizer.players.items()
+        }
+        return {"optimizers": optimizers, **self._compile_kwargs}
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile as :meth:`get_compile_config` says."""
+        optimizers = {
+            name: keras.saving.deserialize_keras_object(optimizer)
+            for name, optimizer in config["optimizers"].items()
+        }
+        self.compile(**{**config, "optimizers": optimizers})
+
+    def fit(self, x: Any = None, **kwargs: Any) -> keras.callbacks.History:
+        """Train with ``keras.Model.fit``, after a look at the data.
+
+        Args:
+            x: Samples ``(n, ...)``, or a data set that Keras can iterate over.
+            **kwargs: Those of ``keras.Model.fit``.  There are no targets: a generative
+                model learns ``x`` itself.
+
+        Returns:
+            Keras' history.
+
+        Raises:
+            TypeError: If ``x`` does not hold numbers, or targets are given.
+            ValueError: If ``x`` is missing, empty, holds NaN or leaves
+                ``data_range``; nothing has been trained then.
+            FloatingPointError: If a loss became NaN or infinite.
+        """
+        if "y" in kwargs:
+            raise TypeError(
+                "`fit` takes no targets `y`: a generative model learns `x` itself. "
+                f"Received: y of type {type(kwargs['y']).__name__}. Leave it out."
+            )
+        x = self._checked(x, "x")
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            kwargs["validation_data"] = self._checked(validation, "validation_data")
+        callbacks = [_StopAtNaN(), *(kwargs.pop("callbacks", None) or [])]
+        return super().fit(x, callbacks=callbacks, **kwargs)
+
+    def _checked(self, x: Any, name: str) -> Any:
+        if x is None:
+            raise ValueError(
+                f"`{name}` must hold samples. Received: None. Call `fit(x, epochs=1)`."
+            )
+        if not isinstance(x, (np.ndarray, list)):
+            return x  # a data set: its batches are looked at through the losses
+        low, high = self.data_range
+        return check_array(x, name, low=low, high=high).astype("float32", copy=False)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Running means of the losses and of what the losses log."""
+        return getattr(self, "_scores", [])
+
+    def train_step(self, *args: Any) -> Any:
+        """One round: each player in turn sees the batch and updates itself."""
+        if keras.backend.backend() != "jax":
+            return self._round(args[0], self._turn)
+        groups = (self.optimizer.variables, self.metrics_variables)
+        return self._stateless(self._turn, groups, *args)
+
+    def test_step(self, *args: Any) -> Any:
+        """Evaluate each player's loss; nothing is learnt."""
+        if keras.backend.backend() != "jax":
+            return self._round(args[0], self._look)
+        return self._stateless(self._look, (self.metrics_variables,), *args)
+
+    def _stateless(self, turn: Any, groups: tuple, state: tuple, batch: Any) -> Any:
+        """A round for JAX, where the state comes in and goes out as arrays."""
+        groups = (self.trainable_variables, self.non_trainable_variables, *groups)
+        pairs = [
+            pair
+            for variables, values in zip(groups, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            logs = self._round(batch, turn)
+        return logs, tuple([scope.get_current_value(v) for v in g] for g in groups)
+
+    def _round(self, batch: Any, turn: Callable[[Player, Any], dict]) -> dict:
+        x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
+        logs: dict = {}
+        for player in self.players():
+            logs |= turn(player, x)
+        for score in self._scores:
+            score.update_state(logs[score.name], sample_weight=keras.ops.shape(x)[0])
+        return {score.name: score.result() for score in self._scores}
+
+    def _turn(self, player: Player, x: Any) -> dict:
+        """Evaluate a player's loss, differentiate it, update that player alone."""
+        loss, logs, gradients = value_and_gradients(
+            lambda: player.evaluate(x, True), player.variables, self.variables
+        )
+        self.optimizer.players[player.name].apply(gradients, player.variables)
+        return {self._loss_name(player): loss, **logs}
+
+    def _look(self, player: Player, x: Any) -> dict:
+        loss, logs = player.evaluate(x, False)
+        return {self._loss_name(player): loss, **logs}
+
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Do nothing: ``compile`` has made every variable already."""
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Ends a training that can no longer learn anything."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        bad = [k for k, v in (logs or {}).items() if not np.isfinite(v)]
+        if bad:
+            raise FloatingPointError(
+                f"{', '.join(bad)} must stay finite. Received: NaN or infinity in "
+                f"epoch {epoch + 1}. Lower the learning rate, or check the data."
+            )

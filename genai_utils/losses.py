@@ -1,0 +1,236 @@
+"""Losses of the VAE and GAN chapters, in nats, written with ``keras.ops``.
+
+A discriminator returns logits; ``D(x) = sigmoid(logit)``.  Everything here is
+minimised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from genai_utils.gradients import input_gradients
+
+__all__ = [
+    "bernoulli_nll",
+    "elbo",
+    "gaussian_kl",
+    "gaussian_nll",
+    "gradient_penalty",
+    "hinge_d",
+    "hinge_g",
+    "minimax_d",
+    "minimax_g",
+    "non_saturating_g",
+    "wasserstein_d",
+    "wasserstein_g",
+]
+
+
+def _sum_features(x: Any) -> Any:
+    """Sum all axes but the first: ``(B, ...)`` to ``(B,)``."""
+    return ops.sum(ops.reshape(x, (ops.shape(x)[0], -1)), axis=-1)
+
+
+def gaussian_kl(z_mean: Any, z_log_var: Any) -> Any:
+    r"""KL divergence from a diagonal Gaussian to the standard Gaussian, eq. (6.9).
+
+    .. math:: \tfrac12 \sum_j \left(\mu_j^2 + e^{s_j} - 1 - s_j\right)
+
+    Args:
+        z_mean: Means :math:`\mu`, shape ``(B, latent_dim)``.
+        z_log_var: Logarithms :math:`s` of the variances, same shape.
+
+    Returns:
+        Nats for each sample, shape ``(B,)``, never negative.
+
+    Reference:
+        Kingma and Welling (2014), appendix B.  Our ``z_log_var`` is their
+        :math:`\log\sigma_j^2`, and our sign is that of the divergence.
+    """
+    terms = ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var
+    return 0.5 * _sum_features(terms)
+
+
+def gaussian_nll(x: Any, x_hat: Any, sigma: Any = 1.0) -> Any:
+    r"""Negative log-likelihood of pixels under independent Gaussians, eq. (6.10).
+
+    .. math:: \frac{\lVert x-\hat x\rVert^2}{2\sigma^2} + \frac n2\log(2\pi\sigma^2)
+
+    Args:
+        x: Data, shape ``(B, ...)`` with ``n`` values a sample.
+        x_hat: Means, same shape.
+        sigma: Standard deviation of a pixel, above 0: a number or a scalar tensor.
+
+    Returns:
+        Nats for each sample, shape ``(B,)``.
+    """
+    sigma = ops.convert_to_tensor(sigma, dtype=x_hat.dtype)
+    squares = ops.square((x - x_hat) / sigma)
+    return _sum_features(0.5 * squares + 0.5 * math.log(2 * math.pi) + ops.log(sigma))
+
+
+def bernoulli_nll(x: Any, logits: Any) -> Any:
+    r"""Negative log-likelihood of binary pixels, computed from logits.
+
+    .. math:: \sum_i \left[\operatorname{softplus}(a_i) - x_i a_i\right]
+
+    Args:
+        x: Data in [0, 1], shape ``(B, ...)``.
+        logits: Logits :math:`a` of the probability of a 1, same shape.
+
+    Returns:
+        Nats for each sample, shape ``(B,)``.  For ``x`` strictly between 0 and 1 this
+        is a cross-entropy, no longer the logarithm of a probability.
+    """
+    return _sum_features(ops.softplus(logits) - x * logits)
+
+
+def elbo(nll: Any, kl: Any, kl_weight: float = 1.0) -> Any:
+    """Evidence lower bound from its two terms, eq. (6.8).
+
+    Args:
+        nll: Expected negative log-likelihood :math:`-E_q log p(x|z)`, shape ``(B,)``.
+        kl: Divergence of the posterior from the prior, shape ``(B,)``.
+        kl_weight: The beta of a beta-VAE, at least 0; only 1 gives a lower bound of
+            the log-likelihood for certain.
+
+    Returns:
+        Nats for each sample, shape ``(B,)``; larger is better.
+    """
+    return -nll - kl_weight * kl
+
+
+def minimax_d(real_logits: Any, fake_logits: Any) -> Any:
+    r"""Discriminator's loss of the GAN game, eq. (9.2) with its sign turned.
+
+    .. math:: -E\log D(x) - E\log(1 - D(G(z)))
+
+    Args:
+        real_logits: Logits of real samples, shape ``(B,)`` or ``(B, 1)``.
+        fake_logits: Logits of generated samples.
+
+    Returns:
+        A scalar in nats; ``2 log 2`` where the discriminator cannot tell.
+
+    Reference:
+        Goodfellow et al. (2014), equation 1; they maximise, we minimise.
+    """
+    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+
+
+def minimax_g(fake_logits: Any) -> Any:
+    r"""Generator's loss of the minimax game, :math:`E\log(1 - D(G(z)))`, eq. (9.8).
+
+    Args:
+        fake_logits: Logits of generated samples, shape ``(B,)`` or ``(B, 1)``.
+
+    Returns:
+        A scalar in nats, at most 0.  Its gradient fades where the discriminator wins.
+    """
+    return -ops.mean(ops.softplus(fake_logits))
+
+
+def non_saturating_g(fake_logits: Any) -> Any:
+    r"""Generator's non-saturating loss, :math:`-E\log D(G(z))`, eq. (9.9).
+
+    Args:
+        fake_logits: Logits of generated samples, shape ``(B,)`` or ``(B, 1)``.
+
+    Returns:
+        A scalar in nats, at least 0.
+
+    Reference:
+        Goodfellow et al. (2014), section 3.
+    """
+    return ops.mean(ops.softplus(-fake_logits))
+
+
+def hinge_d(real_logits: Any, fake_logits: Any) -> Any:
+    """Discriminator's hinge loss, ``E max(0, 1-D(x)) + E max(0, 1+D(G(z)))``.
+
+    Args:
+        real_logits: Scores of real samples, any real number.
+        fake_logits: Scores of generated samples.
+
+    Returns:
+        A scalar, at least 0; 2 where all scores are 0.
+
+    Reference:
+        Lim and Ye (2017).
+    """
+    return ops.mean(ops.relu(1.0 - real_logits)) + ops.mean(ops.relu(1.0 + fake_logits))
+
+
+def hinge_g(fake_logits: Any) -> Any:
+    """Generator's loss beside the hinge loss, ``-E D(G(z))``.
+
+    Args:
+        fake_logits: Scores of generated samples.
+
+    Returns:
+        A scalar.
+    """
+    return -ops.mean(fake_logits)
+
+
+def wasserstein_d(real_logits: Any, fake_logits: Any) -> Any:
+    """Critic's loss, ``E f(G(z)) - E f(x)``: minus the estimated distance.
+
+    Args:
+        real_logits: Scores of real samples, any real number.
+        fake_logits: Scores of generated samples.
+
+    Returns:
+        A scalar.
+
+    Reference:
+        Arjovsky, Chintala and Bottou (2017).
+    """
+    return ops.mean(fake_logits) - ops.mean(real_logits)
+
+
+def wasserstein_g(fake_logits: Any) -> Any:
+    """Generator's loss against a critic, ``-E f(G(z))``.
+
+    Args:
+        fake_logits: Scores of generated samples.
+
+    Returns:
+        A scalar.
+    """
+    return -ops.mean(fake_logits)
+
+
+def gradient_penalty(
+    critic: Callable[[Any], Any],
+    real: Any,
+    fake: Any,
+    seed: keras.random.SeedGenerator | int | None = None,
+) -> Any:
+    r"""Gradient penalty :math:`E(\lVert\nabla_{\tilde x} f(\tilde x)\rVert_2 - 1)^2`.
+
+    Each :math:`\tilde x` lies on the line between one real and one generated sample;
+    its place there is uniform, and drawn once for each sample.
+
+    Args:
+        critic: Maps a batch to scores; it must treat each sample on its own.
+        real: Real samples, shape ``(B, ...)``.
+        fake: Generated samples, same shape.
+        seed: Where the places are drawn from.
+
+    Returns:
+        A scalar, at least 0.
+
+    Reference:
+        Gulrajani et al. (2017), algorithm 1.
+    """
+    places = (ops.shape(real)[0],) + (1,) * (len(real.shape) - 1)
+    t = keras.random.uniform(places, seed=seed)
+    gradient = input_gradients(critic, t * real + (1.0 - t) * fake)
+    norm = ops.sqrt(_sum_features(ops.square(gradient)) + 1e-12)
+    return ops.mean(ops.square(norm - 1.0))

@@ -1,0 +1,62 @@
+"""One call that makes a run repeatable on one machine."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+__all__ = ["set_seed"]
+
+
+def set_seed(seed: int = 0, threads: int = 2) -> None:
+    """Seed Python, NumPy and Keras, and make TensorFlow's kernels deterministic.
+
+    Call it once, before the first tensor is made.  Two threads an operation are what
+    the book's outputs were made with; another count sums floats in another order.
+
+    Args:
+        seed: A whole number from 0 to 2**32 - 1.
+        threads: Threads an operation may use (TensorFlow only).
+
+    Raises:
+        TypeError: If ``seed`` or ``threads`` is not a whole number.
+        ValueError: If one of them is out of range.
+
+    Warns:
+        RuntimeWarning: If TensorFlow has already started its threads, so that their
+            number can no longer be changed.
+    """
+    for value, name, low in ((seed, "seed", 0), (threads, "threads", 1)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"`{name}` must be a whole number. Received: {value!r}. Pass an int."
+            )
+        if not low <= value < 2**32:
+            raise ValueError(
+                f"`{name}` must be from {low} to 2**32 - 1. Received: {value!r}. "
+                "Choose another number."
+            )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        _settle_tensorflow(threads)
+
+
+def _settle_tensorflow(threads: int) -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        warnings.warn(
+            f"set_seed(threads={threads}) came too late: TensorFlow has already "
+            "started its threads. Restart the kernel and call `set_seed` first; "
+            "until then sums may differ in the last digits.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
