@@ -287,6 +287,21 @@ class Game(keras.Model):
         loss, logs = player.evaluate(x, False)
         return {self._loss_name(player): loss, **logs}
 
+    @property
+    def _random_state(self) -> list[keras.Variable]:
+        """States of all seed generators; Keras does not save them by itself."""
+        return [v for v in self.variables if v.name == "seed_generator_state"]
+
+    def save_own_variables(self, store: dict) -> None:
+        """Write the random state; the networks write their own weights."""
+        for i, v in enumerate(self._random_state):
+            store[str(i)] = keras.ops.convert_to_numpy(v)
+
+    def load_own_variables(self, store: dict) -> None:
+        """Read the random state back, so that training continues identically."""
+        for i, v in enumerate(self._random_state):
+            v.assign(store[str(i)])
+
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Do nothing: ``compile`` has made every variable already."""
 

@@ -182,7 +182,8 @@ class VAE(Game):
             eps = rng.standard_normal(z_mean.shape)
             z = (z_mean + np.exp(0.5 * z_log_var) * eps).astype("float32")
             decoded = self.decoder.predict(z, batch_size=500, verbose=0)
-            nll[:, j] = keras.ops.convert_to_numpy(self.nll(x, decoded))
+            value = self.nll(ops.convert_to_tensor(x), ops.convert_to_tensor(decoded))
+            nll[:, j] = ops.convert_to_numpy(value)
             log_prior = -0.5 * (z**2).sum(axis=1)  # log(2 pi) cancels
             log_posterior = -0.5 * (eps**2 + z_log_var).sum(axis=1)
             log_w[:, j] = -nll[:, j] + log_prior - log_posterior

@@ -1,0 +1,103 @@
+"""Small classifiers that look at samples: features for distances, labels for counts.
+
+They run in NumPy, from weights that are shipped with the package.  Distances in their
+features are **not** Inception FID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from genai_utils.checks import check_array, check_choice
+
+__all__ = ["Judge", "load_judge"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A convolutional classifier: two strided layers, one dense, one of logits.
+
+    Args:
+        weights: Kernels and biases by name (``conv1``, ``conv2``, ``dense``,
+            ``logits``, each with ``_w`` and ``_b``).
+        image_shape: ``(H, W, 1)`` of the images it takes.
+        accuracy: Share of test images it gets right.
+    """
+
+    weights: dict[str, np.ndarray]
+    image_shape: tuple[int, int, int]
+    accuracy: float
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """Return the 32 values before the logits, shape ``(n, 32)``.
+
+        Args:
+            x: Images in [-1, 1], shape ``(n, *image_shape)``.
+        """
+        x = check_array(x, "x", shape=(None, *self.image_shape), low=-1.0, high=1.0)
+        parts = [self._features(x[i : i + 500]) for i in range(0, len(x), 500)]
+        return np.concatenate(parts)
+
+    def _features(self, x: np.ndarray) -> np.ndarray:
+        h = x.astype("float32")
+        for name in ("conv1", "conv2"):
+            w, b = self.weights[name + "_w"], self.weights[name + "_b"]
+            h = np.maximum(_conv_half(h, w) + b, 0.0)
+        h = h.reshape(len(h), -1) @ self.weights["dense_w"] + self.weights["dense_b"]
+        return np.maximum(h, 0.0)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Return one logit a class, shape ``(n, 10)``.
+
+        Args:
+            x: Images in [-1, 1], shape ``(n, *image_shape)``.
+        """
+        return self.features(x) @ self.weights["logits_w"] + self.weights["logits_b"]
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the most likely class of each image, shape ``(n,)``.
+
+        Args:
+            x: Images in [-1, 1], shape ``(n, *image_shape)``.
+        """
+        return self.logits(x).argmax(axis=1)
+
+
+def _conv_half(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """4 x 4 convolution, stride 2, one pixel of zeros around: halves H and W."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))
+    windows = windows[:, ::2, ::2]  # (n, H/2, W/2, C, 4, 4)
+    return np.tensordot(windows, w, axes=([4, 5, 3], [0, 1, 2]))
+
+
+def load_judge(name: str = "digits") -> Judge:
+    """Load a judge that comes with the package.
+
+    Args:
+        name: ``"digits"``.
+
+    Returns:
+        The judge.
+
+    Raises:
+        ValueError: If there is no such judge, or its file is damaged.
+    """
+    folder = resources.files("genai_utils")
+    known = json.loads((folder / "judges.json").read_text("utf-8"))
+    check_choice(name, "name", tuple(known))
+    path = folder / f"judge_{name}.npz"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != known[name]["sha256"]:
+        raise ValueError(
+            f"`{path.name}` must have the SHA-256 {known[name]['sha256']}. "
+            f"Received: {digest}. Install the package again."
+        )
+    with resources.as_file(path) as file, np.load(file) as stored:
+        weights = {k: stored[k].astype("float32") for k in stored.files}
+    return Judge(weights, tuple(known[name]["image_shape"]), known[name]["accuracy"])
