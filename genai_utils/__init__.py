@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 __all__ = [
     "checks",
     "data",
-    "gan",
     "game",
+    "gan",
     "gradients",
     "judge",
     "layers",

@@ -134,7 +134,6 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> str:
     if value not in choices:
         known = ", ".join(repr(c) for c in choices)
         raise ValueError(
-            f"`{name}` must be one of {known}. Received: {value!r}. "
-            "Check the spelling."
+            f"`{name}` must be one of {known}. Received: {value!r}. Check the spelling."
         )
     return value

@@ -40,7 +40,9 @@ def _all_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
     raw = load_digits()
-    big = zoom(raw.images / 8.0 - 1.0, (1, 2, 2), order=3, mode="nearest", grid_mode=True)
+    big = zoom(
+        raw.images / 8.0 - 1.0, (1, 2, 2), order=3, mode="nearest", grid_mode=True
+    )
     x = np.clip(big, -1.0, 1.0).astype("float32")[..., None]  # (1797, 16, 16, 1)
     y = raw.target.astype("int64")
     return tuple(train_test_split(x, y, test_size=500, random_state=0, stratify=y))
@@ -136,7 +138,7 @@ def toy_log_density(name: str, points: np.ndarray) -> np.ndarray:
     points = check_array(points, "points", shape=(None, 2)).astype("float64")
     if name == "checkerboard":
         column, row = np.floor(points + 2.0).T
-        inside = (0 <= column) & (column < 4) & (0 <= row) & (row < 4)
+        inside = (column >= 0) & (column < 4) & (row >= 0) & (row < 4)
         dark = (column - row) % 2 == 0
         return np.where(inside & dark, -math.log(8.0), -np.inf)
     centers, std = toy_centers(name), _MODE_STD[name]

@@ -207,7 +207,9 @@ def make_dense_gan(
         ]
     d += [layers.Dense(1, kernel_initializer=next(init))]  # a logit
     generator = keras.Sequential(g, name="generator")
-    return GAN(generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs)
+    return GAN(
+        generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
+    )
 
 
 def make_dcgan(
@@ -279,7 +281,9 @@ def make_dcgan(
         ]
     d += [layers.Flatten(), layers.Dense(1, kernel_initializer=next(init))]
     generator = keras.Sequential(g, name="generator")
-    return GAN(generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs)
+    return GAN(
+        generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
+    )
 
 
 def _initializers(seed: int, make: Any):

@@ -83,7 +83,9 @@ def latent_map(z: np.ndarray, labels: np.ndarray, ax: Axes | None = None) -> Axe
     for i, k in enumerate(classes):
         mine = z[labels == k]
         mark = _MARKS[i % len(_MARKS)]
-        ax.scatter(*mine.T, s=12, color=colours[i], marker=mark, alpha=0.6, label=str(k))
+        ax.scatter(
+            *mine.T, s=12, color=colours[i], marker=mark, alpha=0.6, label=str(k)
+        )
         ax.text(
             *np.median(mine, axis=0),
             str(k),

@@ -300,7 +300,9 @@ def make_conv_vae(
     encoder = keras.Sequential(
         [layers.Input(image_shape)]
         + [
-            layers.Conv2D(f, 3, activation="relu", kernel_initializer=next(init), **same)
+            layers.Conv2D(
+                f, 3, activation="relu", kernel_initializer=next(init), **same
+            )
             for f in filters
         ]
         + [layers.Flatten(), layers.Dense(128, "relu", kernel_initializer=next(init))]

@@ -49,6 +49,11 @@ def train(name: str) -> None:
     model.compile(keras.optimizers.AdamW(rate), loss)
     model.fit(x, y, batch_size=64, epochs=80, verbose=2)
     weights = {}
+    probe = keras.Model(model.inputs, model.get_layer("dense").output)
+    size = np.sqrt((probe.predict(x, verbose=0) ** 2).mean())
+    for layer, kernel, bias in (("dense", 1 / size, 1 / size), ("logits", size, 1.0)):
+        w, b = model.get_layer(layer).get_weights()  # ReLU: the logits stay the same
+        model.get_layer(layer).set_weights([w * kernel, b * bias])
     for layer in ("conv1", "conv2", "dense", "logits"):
         w, b = model.get_layer(layer).get_weights()
         weights[f"{layer}_w"], weights[f"{layer}_b"] = np.float16(w), np.float16(b)

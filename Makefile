@@ -1,0 +1,94 @@
+# Two commands matter: `make book` builds the site, `make test` checks everything.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NB ?= notebooks/*.ipynb
+ENGINES ?= jax torch
+
+# What the kernels see, in the tests and when notebooks are run: one environment.
+export PYTHONHASHSEED := 0
+export TF_CPP_MIN_LOG_LEVEL := 3
+export OMP_NUM_THREADS := 2
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book site test lint format unit nbval linkcheck test-engines \
+	notebooks views lock clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v \
+	<= (3, 13) else "This book needs Python 3.11, 3.12 or 3.13. Received: %d.%d. \
+	Choose one with: make PYTHON=python3.12 ..." % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	echo "Python cannot make a virtual environment. On Debian or Ubuntu:" \
+	"sudo apt-get install python3-venv"; exit 1; }
+	$(PIP) install --require-hashes -r requirements.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null 2>&1
+	@touch $@
+
+setup: $(VENV)/.ready  ## make .venv with the pinned packages
+
+book: setup site  ## build the website into _build/html
+	@echo
+	@echo "Done. Open _build/html/index.html in a browser, or serve it:"
+	@echo "    $(BIN)/python -m http.server --directory _build/html"
+
+site:
+	$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet
+
+test: setup lint unit nbval site linkcheck  ## check everything: code, notebooks, site
+	@echo "All checks passed."
+
+lint:  ## ruff, notebooks included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format:  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit:
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests --ignore tests/test_site.py
+
+nbval:
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval \
+	--nbval-cell-timeout=300 --durations=5 -p no:warnings notebooks
+
+linkcheck:
+	$(BIN)/python -m pytest tests/test_site.py
+
+$(VENV)/.jax: $(VENV)/.ready requirements-jax.txt
+	$(PIP) install --require-hashes -r requirements-jax.txt
+	@touch $@
+
+# PyTorch is not pinned: which build fits (CPU or CUDA) depends on the machine.  One
+# that is installed already, in the version asked for, is left alone.
+$(VENV)/.torch: $(VENV)/.ready
+	$(PIP) install "torch>=2.8"
+	@touch $@
+
+test-engines: setup $(addprefix $(VENV)/.,$(ENGINES))  ## the engine tests on JAX and PyTorch
+	@for engine in $(ENGINES); do echo "== $$engine"; \
+	KERAS_BACKEND=$$engine $(BIN)/python -m pytest tests -m engines || exit 1; done
+
+notebooks: setup  ## run notebooks (NB=...) from a fresh kernel and store the outputs
+	KERAS_BACKEND=tensorflow $(BIN)/python tools/make_notebooks.py $(NB)
+
+views: setup  ## write the editable views of the notebooks into .jupytext/
+	$(BIN)/python tools/make_notebooks.py --views $(NB)
+
+student: setup  ## copies of the notebooks without solutions, in student/
+	$(BIN)/python tools/make_notebooks.py --student $(NB)
+
+lock:  ## pin the requirements again (needs the network)
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install -q uv
+	PATH="$(VENV)-lock/bin:$$PATH" sh tools/lock.sh
+	rm -rf $(VENV)-lock
+
+clean:  ## remove what was built; .venv stays
+	rm -rf _build .pytest_cache .ruff_cache student

@@ -1,0 +1,197 @@
+"""The anatomy of a chapter, checked on every notebook; and the checker, on bad ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WORDS = (1200, 2500)
+LONG = {"10": 3200}  # the article's listing has many faults
+DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
+PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)/|[A-Z]:\\\\)")
+PLUMBING = re.compile(r"sys\.path|^\s*[!%]\s*pip", re.MULTILINE)
+TAG = re.compile(r"\\tag\{([^}]*)\}")
+CHECKS = re.compile(r"#\s*checks\s+(.*)")
+NUMBER = re.compile(r"\((\d+\.\d+)\)")
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def figures(cell) -> list:
+    outputs = cell.get("outputs", [])
+    return [o for o in outputs if "image/png" in o.get("data", {})]
+
+
+def prints_text(cell) -> bool:
+    return any(
+        o.output_type == "stream" or set(o.get("data", {})) == {"text/plain"}
+        for o in cell.get("outputs", [])
+    )
+
+
+def problems(book, chapter: str) -> list[str]:
+    """Everything that is wrong with one notebook, a line each."""
+    cells = book.cells
+    code = [c for c in cells if c.cell_type == "code"]
+    text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    return [
+        *run_problems(code),
+        *length_problems(cells, code, text, chapter),
+        *figure_problems(cells),
+        *band_problems(cells),
+        *equation_problems(code, text, chapter),
+        *text_problems(cells, text),
+    ]
+
+
+def run_problems(code):
+    counts = [c.execution_count for c in code]
+    if counts != list(range(1, len(code) + 1)):
+        yield "execution counts are not 1..n: run it from a fresh kernel"
+    for c in code:
+        failed = any(o.output_type == "error" for o in c.outputs)
+        if failed and "raises-exception" not in tags(c):
+            yield f"cell {c.execution_count} holds an error"
+
+
+def length_problems(cells, code, text, chapter):
+    lengths = [len(c.source.splitlines()) for c in code]
+    if max(lengths, default=0) > 30:
+        yield f"a code cell has {max(lengths)} lines, more than 30"
+    if lengths and median(lengths) > 10:
+        yield f"the median code cell has {median(lengths)} lines, more than 10"
+    if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 60:
+        yield f"{len(cells)} cells, not 25 to 60 beside the solutions"
+    words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
+    if not WORDS[0] <= words <= LONG.get(chapter, WORDS[1]):
+        yield f"{words} words of prose, not {WORDS[0]} to {WORDS[1]}"
+    row = 0
+    for c in cells:
+        lesson = c.cell_type == "code" and "solution" not in tags(c)
+        row = row + 1 if lesson else 0
+        if row == 3:
+            yield f"three code cells in a row, the last is {c.execution_count}"
+
+
+def figure_problems(cells):
+    for i, c in enumerate(cells):
+        if not figures(c):
+            continue
+        meta = c.metadata.get("mystnb", {})
+        caption = meta.get("figure", {}).get("caption", "")
+        alt = meta.get("image", {}).get("alt", "")
+        if not caption or len(alt) < 40:
+            yield f"figure of cell {c.execution_count} lacks a caption or alt text"
+        near = [n for n in cells[i : i + 5] if n.cell_type == "code"][:3]
+        if not any("assert" in n.source for n in near):
+            yield f"nothing is asserted on what cell {c.execution_count} draws"
+
+
+def band_problems(cells):
+    for i, c in enumerate(cells):
+        if "nbval-ignore-output" not in tags(c):
+            continue
+        after = [n for n in cells[i + 1 : i + 4] if n.cell_type == "code"][:1]
+        if prints_text(c) and not any("assert" in n.source for n in after):
+            yield f"cell {c.execution_count} is ignored and no assert follows"
+
+
+def equation_problems(code, text, chapter):
+    found = TAG.findall(text)
+    for tag in found:
+        if not tag.startswith(f"{int(chapter)}.") or found.count(tag) > 1:
+            yield f"\\tag{{{tag}}} is not unique, or of another chapter"
+    lines = [m for c in code for m in CHECKS.findall(c.source)]
+    checked = {n for line in lines for n in NUMBER.findall(line)}
+    if len(checked) < 3:
+        yield "fewer than three equations are checked by a cell"
+    unknown = checked - set(found)
+    if unknown:
+        yield f"cells check equations that do not stand here: {sorted(unknown)}"
+    referred = {n for n in NUMBER.findall(text) if n.startswith(f"{int(chapter)}.")}
+    if referred - set(found):
+        yield f"the prose refers to missing equations: {sorted(referred - set(found))}"
+
+
+def text_problems(cells, text):
+    for heading in ("Summary", "Exercises", "References"):
+        if not re.search(rf"^## {heading}", text, re.MULTILINE):
+            yield f"section {heading} is missing"
+    count = len(re.findall(r"^#+ Exercise \d", text, re.MULTILINE))
+    if not 3 <= count <= 5:
+        yield f"{count} exercises, not 3 to 5"
+    if DIRECTIVE.search(text):
+        yield f"a MyST directive or role: {DIRECTIVE.search(text).group()!r}"
+    for c in cells:
+        outputs = str([o.get("text", "") for o in c.get("outputs", [])])
+        if PATHS.search(c.source) or PATHS.search(outputs):
+            yield f"an absolute path: {c.source[:60]!r}"
+        if PLUMBING.search(c.source):
+            yield f"package plumbing: {c.source[:60]!r}"
+        if "solution" in tags(c) and "hide-cell" not in tags(c):
+            yield f"a solution that is not folded: {c.source[:60]!r}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_chapter(path):
+    found = problems(nbformat.read(path, 4), path.stem[:2])
+    assert not found, "\n".join([path.name, *found])
+    assert path.stat().st_size <= 1_000_000, f"{path.name} is larger than 1 MB"
+
+
+def test_tags_are_unique_across_the_book():
+    found = [t for p in NOTEBOOKS for t in TAG.findall(p.read_text("utf-8"))]
+    assert len(found) == len(set(found))
+
+
+def markdown(source, **meta):
+    return nbformat.v4.new_markdown_cell(source, metadata=meta)
+
+
+def python(source, n=1, outputs=(), **meta):
+    return nbformat.v4.new_code_cell(
+        source, execution_count=n, outputs=list(outputs), metadata=meta
+    )
+
+
+PICTURE = nbformat.v4.new_output("display_data", {"image/png": "x"})
+PRINTED = nbformat.v4.new_output("stream", text="0.1")
+FAILED = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+BAD = {
+    "execution counts": [python("x", 2)],
+    "holds an error": [python("x", 1, [FAILED])],
+    "more than 30": [python("\n".join("x" * 31))],
+    "median code cell": [python("\n".join("x" * 12))],
+    "not 25 to 60": [python("x")],
+    "words of prose": [markdown("few")],
+    "three code cells": [python("x"), python("y"), python("z")],
+    "lacks a caption": [python("x", 1, [PICTURE])],
+    "nothing is asserted": [python("x", 1, [PICTURE])],
+    "no assert follows": [python("x", 1, [PRINTED], tags=["nbval-ignore-output"])],
+    "of another chapter": [markdown(r"$$x \tag{7.1}$$")],
+    "not unique": [markdown(r"$$x \tag{6.1}$$"), markdown(r"$$x \tag{6.1}$$")],
+    "fewer than three": [python("# checks (6.1)")],
+    "do not stand here": [python("# checks (6.1)")],
+    "refers to missing": [markdown("see (6.1)")],
+    "section Summary": [markdown("# Title")],
+    "exercises, not": [markdown("## Exercise 1")],
+    "MyST directive": [markdown("```{note}\nx\n```")],
+    "or role": [markdown("see {ref}`x`")],
+    "absolute path": [python("open('/home/me/x')")],
+    "package plumbing": [python("import sys\nsys.path.append('..')")],
+    "not folded": [python("x", tags=["solution"])],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_checker_sees(message):
+    book = nbformat.v4.new_notebook(cells=BAD[message])
+    assert any(message in line for line in problems(book, "06"))

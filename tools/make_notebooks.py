@@ -1,0 +1,90 @@
+"""Run notebooks from a fresh kernel and store their outputs.
+
+A notebook is edited through its view ``.jupytext/NAME.py`` (py:percent, not committed):
+``make views`` writes the views, ``make notebooks`` takes each view that is newer than
+its notebook, runs the notebook in the environment of the tests and stores it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+VIEWS = ROOT / ".jupytext"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
+
+
+def view_of(path: Path) -> Path:
+    """The view that belongs to a notebook."""
+    return VIEWS / f"{path.stem}.py"
+
+
+def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what changes from run to run: timings, stderr, random cell names."""
+    book.metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE}
+    for i, cell in enumerate(book.cells):
+        cell["id"] = f"cell-{i:02d}"
+        cell.metadata.pop("execution", None)
+        cell.metadata.pop("lines_to_next_cell", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    return book
+
+
+def run(path: Path) -> None:
+    """Take over the view if it is newer, execute, store."""
+    view = view_of(path)
+    fresh = view.exists() and (
+        not path.exists() or view.stat().st_mtime > path.stat().st_mtime
+    )
+    book = jupytext.read(view) if fresh else nbformat.read(path, 4)
+    start = time.perf_counter()
+    client = NotebookClient(book, timeout=600, kernel_name="python3")
+    client.execute(cwd=str(path.parent))
+    nbformat.write(cleaned(book), path)
+    print(f"{path.name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def write_view(path: Path) -> None:
+    """Write the view of a notebook, without its outputs."""
+    VIEWS.mkdir(exist_ok=True)
+    jupytext.write(nbformat.read(path, 4), view_of(path), fmt="py:percent")
+
+
+def write_student_copy(path: Path) -> None:
+    """Write a copy without solutions and outputs into ``student/``."""
+    book = nbformat.read(path, 4)
+    book.cells = [c for c in book.cells if "solution" not in c.metadata.get("tags", [])]
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    target = ROOT / "student"
+    target.mkdir(exist_ok=True)
+    nbformat.write(book, target / path.name)
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--views", action="store_true", help="write the views")
+    parser.add_argument("--student", action="store_true", help="strip the solutions")
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    job = run
+    if arguments.views:
+        job = write_view
+    elif arguments.student:
+        job = write_student_copy
+    for path in arguments.notebooks:
+        job(path)
+
+
+if __name__ == "__main__":
+    main()
