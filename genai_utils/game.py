@@ -88,7 +88,7 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
         self.built = True
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
-        """Let each optimizer that averages weights write the averages, after ``fit``."""
+        """After ``fit``, let optimizers that average weights write the averages."""
         for optimizer in self.players.values():
             optimizer.finalize_variable_values(optimizer._trainable_variables)
 

@@ -246,7 +246,7 @@ def make_dcgan(
     factor = 2 ** len(filters)
     if height % factor or width % factor:
         raise ValueError(
-            f"`image_shape` must be divisible by {factor} for {len(filters)} doublings. "
+            f"`image_shape` must be divisible by {factor} with {len(filters)} widths. "
             f"Received: {tuple(image_shape)}. Use fewer `filters`, or pad the images."
         )
     init = _initializers(seed, lambda s: keras.initializers.RandomNormal(0.0, 0.05, s))

@@ -1,4 +1,4 @@
-"""Gradients on TensorFlow, JAX and PyTorch: the only module that asks which engine runs.
+"""Gradients on TensorFlow, JAX and PyTorch: the branches for each engine.
 
 Both functions are used inside a training step, where Keras has already traced the
 model; a loss is an ordinary function that reads Keras variables.

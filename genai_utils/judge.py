@@ -34,7 +34,9 @@ class Judge:
     accuracy: float
 
     def features(self, x: np.ndarray) -> np.ndarray:
-        """Return the 32 values before the logits, scaled to a mean square of 1 on train.
+        """Return the 32 values before the logits, shape ``(n, 32)``.
+
+        They are scaled to a mean square of 1 over the training images.
 
         Args:
             x: Images in [-1, 1], shape ``(n, *image_shape)``.

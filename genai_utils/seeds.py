@@ -47,6 +47,7 @@ def set_seed(seed: int = 0, threads: int = 2) -> None:
 def _settle_tensorflow(threads: int) -> None:
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # retracing notes hold memory addresses
     tf.config.experimental.enable_op_determinism()
     if tf.config.threading.get_intra_op_parallelism_threads() == threads:
         return
