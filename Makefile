@@ -11,13 +11,16 @@ export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 3
 export OMP_NUM_THREADS := 2
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+# In a kernel the inline backend draws; another one would store no pictures.
+unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book site test lint format unit nbval linkcheck test-engines \
-	notebooks views lock clean
+	notebooks views student lock clean
+.NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v \
@@ -53,11 +56,11 @@ format:  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 unit:
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests --ignore tests/test_site.py
+	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests --ignore tests/test_site.py
 
 nbval:
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval \
-	--nbval-cell-timeout=300 --durations=5 -p no:warnings notebooks
+	--nbval-cell-timeout=600 --durations=5 -p no:warnings notebooks
 
 linkcheck:
 	$(BIN)/python -m pytest tests/test_site.py
@@ -74,7 +77,7 @@ $(VENV)/.torch: $(VENV)/.ready
 
 test-engines: setup $(addprefix $(VENV)/.,$(ENGINES))  ## the engine tests on JAX and PyTorch
 	@for engine in $(ENGINES); do echo "== $$engine"; \
-	KERAS_BACKEND=$$engine $(BIN)/python -m pytest tests -m engines || exit 1; done
+	MPLBACKEND=Agg KERAS_BACKEND=$$engine $(BIN)/python -m pytest tests -m engines || exit 1; done
 
 notebooks: setup  ## run notebooks (NB=...) from a fresh kernel and store the outputs
 	KERAS_BACKEND=tensorflow $(BIN)/python tools/make_notebooks.py $(NB)
@@ -86,9 +89,9 @@ student: setup  ## copies of the notebooks without solutions, in student/
 	$(BIN)/python tools/make_notebooks.py --student $(NB)
 
 lock:  ## pin the requirements again (needs the network)
-	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install -q uv
-	PATH="$(VENV)-lock/bin:$$PATH" sh tools/lock.sh
-	rm -rf $(VENV)-lock
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/python" -m pip install -q uv && \
+	PATH="$$scratch/bin:$$PATH" sh tools/lock.sh
 
 clean:  ## remove what was built; .venv stays
 	rm -rf _build .pytest_cache .ruff_cache student

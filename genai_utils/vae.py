@@ -29,7 +29,7 @@ class VAE(Game):
             [-1, 1] for a Gaussian likelihood, logits for a Bernoulli likelihood.
         kl_weight: The beta of a beta-VAE, at least 0; 1 is the ELBO.
         sigma: Standard deviation of a pixel (Gaussian only): a number above 0, or
-            ``"learned"`` for one scalar that is trained.
+            ``"learned"`` for one scalar that is trained, from 1 on.
         likelihood: ``"gaussian"`` or ``"bernoulli"``.
         seed: Seed of the model's noise.
         **kwargs: Passed to ``keras.Model``.

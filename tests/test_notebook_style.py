@@ -14,11 +14,12 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WORDS = (1200, 2500)
 LONG = {"10": 3200}  # the article's listing has many faults
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
-PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)/|[A-Z]:\\\\)")
+PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)\b|[A-Z]:\\\\?\w)")
 PLUMBING = re.compile(r"sys\.path|^\s*[!%]\s*pip", re.MULTILINE)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 CHECKS = re.compile(r"#\s*checks\s+(.*)")
 NUMBER = re.compile(r"\((\d+\.\d+)\)")
+ASSERT = re.compile(r"^\s*(assert\b|(np|numpy)\.testing\.assert_)", re.MULTILINE)
 
 
 def tags(cell) -> list[str]:
@@ -28,6 +29,13 @@ def tags(cell) -> list[str]:
 def figures(cell) -> list:
     outputs = cell.get("outputs", [])
     return [o for o in outputs if "image/png" in o.get("data", {})]
+
+
+def printed(output) -> str:
+    """The text of an output, wherever nbformat keeps it."""
+    data = output.get("data", {})
+    shown = [output.get("text", ""), data.get("text/plain", "")]
+    return "\n".join([*shown, data.get("text/html", "")])
 
 
 def prints_text(cell) -> bool:
@@ -71,8 +79,9 @@ def length_problems(cells, code, text, chapter):
     if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 60:
         yield f"{len(cells)} cells, not 25 to 60 beside the solutions"
     words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
-    if not WORDS[0] <= words <= LONG.get(chapter, WORDS[1]):
-        yield f"{words} words of prose, not {WORDS[0]} to {WORDS[1]}"
+    most = LONG.get(chapter, WORDS[1])
+    if not WORDS[0] <= words <= most:
+        yield f"{words} words of prose, not {WORDS[0]} to {most}"
     row = 0
     for c in cells:
         lesson = c.cell_type == "code" and "solution" not in tags(c)
@@ -91,7 +100,7 @@ def figure_problems(cells):
         if not caption or len(alt) < 40:
             yield f"figure of cell {c.execution_count} lacks a caption or alt text"
         near = [n for n in cells[i : i + 5] if n.cell_type == "code"][:3]
-        if not any("assert" in n.source for n in near):
+        if not any(ASSERT.search(n.source) for n in near):
             yield f"nothing is asserted on what cell {c.execution_count} draws"
 
 
@@ -100,7 +109,7 @@ def band_problems(cells):
         if "nbval-ignore-output" not in tags(c):
             continue
         after = [n for n in cells[i + 1 : i + 4] if n.cell_type == "code"][:1]
-        if prints_text(c) and not any("assert" in n.source for n in after):
+        if prints_text(c) and not any(ASSERT.search(n.source) for n in after):
             yield f"cell {c.execution_count} is ignored and no assert follows"
 
 
@@ -131,7 +140,7 @@ def text_problems(cells, text):
     if DIRECTIVE.search(text):
         yield f"a MyST directive or role: {DIRECTIVE.search(text).group()!r}"
     for c in cells:
-        outputs = str([o.get("text", "") for o in c.get("outputs", [])])
+        outputs = "\n".join(printed(o) for o in c.get("outputs", []))
         if PATHS.search(c.source) or PATHS.search(outputs):
             yield f"an absolute path: {c.source[:60]!r}"
         if PLUMBING.search(c.source):
@@ -186,9 +195,54 @@ BAD = {
     "MyST directive": [markdown("```{note}\nx\n```")],
     "or role": [markdown("see {ref}`x`")],
     "absolute path": [python("open('/home/me/x')")],
+    "an absolute": [python(r"open('C:\data\x')")],
+    "path: 'print(p)'": [
+        python(
+            "print(p)",
+            1,
+            [nbformat.v4.new_output("execute_result", {"text/plain": "'/root/x'"})],
+        )
+    ],
     "package plumbing": [python("import sys\nsys.path.append('..')")],
     "not folded": [python("x", tags=["solution"])],
 }
+
+
+def good_chapter():
+    """The smallest chapter that breaks no rule: each bad one differs from it."""
+    words = "word " * 60
+    figure = {
+        "figure": {"caption": "A square."},
+        "image": {"alt": "A black square on a white ground, in the middle."},
+    }
+    cells = [markdown("# Title")]
+    for k in range(1, 13):
+        cells.append(markdown(f"{words}\n\n$$x \\tag{{6.{k}}}$$ See (6.{k})."))
+        cells.append(python(f"# checks (6.{k})\nassert True", k))
+    cells.append(python("draw()", 13, [PICTURE], mystnb=figure))
+    cells += [markdown(words * 8), python("assert True", 14)]
+    cells += [python("loss", 15, [PRINTED], tags=["nbval-ignore-output"])]
+    cells += [markdown("Band."), python("assert True", 16)]
+    cells += [markdown("## Summary"), markdown("## Exercises")]
+    for k in range(1, 4):
+        cells.append(markdown(f"### Exercise 6.{k}"))
+        cells.append(python("pass", 16 + k, tags=["solution", "hide-cell"]))
+    return nbformat.v4.new_notebook(cells=[*cells, markdown("## References")])
+
+
+def test_checker_accepts_a_good_chapter():
+    assert problems(good_chapter(), "06") == []
+
+
+def test_checker_sees_one_bad_cell_in_a_good_chapter():
+    book = good_chapter()
+    drawing = next(c for c in book.cells if c.source == "draw()")
+    drawing.metadata["mystnb"]["image"]["alt"] = "too short"
+    assert problems(book, "06") == ["figure of cell 13 lacks a caption or alt text"]
+    book = good_chapter()
+    band = next(c for c in book.cells if c.get("execution_count") == 16)
+    band.source = "# assert nothing\npass"
+    assert problems(book, "06") == ["cell 15 is ignored and no assert follows"]
 
 
 @pytest.mark.parametrize("message", BAD)

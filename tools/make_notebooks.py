@@ -8,6 +8,7 @@ its notebook, runs the notebook in the environment of the tests and stores it.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -53,9 +54,15 @@ def run(path: Path) -> None:
 
 
 def write_view(path: Path) -> None:
-    """Write the view of a notebook, without its outputs."""
+    """Write the view of a notebook, without its outputs; keep one that is newer."""
+    view = view_of(path)
+    if view.exists() and view.stat().st_mtime > path.stat().st_mtime:
+        print(f"{view.name}: newer than its notebook, left alone", flush=True)
+        return
     VIEWS.mkdir(exist_ok=True)
-    jupytext.write(nbformat.read(path, 4), view_of(path), fmt="py:percent")
+    jupytext.write(nbformat.read(path, 4), view, fmt="py:percent")
+    stamp = path.stat().st_mtime  # as old as the notebook: nothing to take over yet
+    os.utime(view, (stamp, stamp))
 
 
 def write_student_copy(path: Path) -> None:
