@@ -76,8 +76,8 @@ def length_problems(cells, code, text, chapter):
         yield f"a code cell has {max(lengths)} lines, more than 30"
     if lengths and median(lengths) > 10:
         yield f"the median code cell has {median(lengths)} lines, more than 10"
-    if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 60:
-        yield f"{len(cells)} cells, not 25 to 60 beside the solutions"
+    if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 70:
+        yield f"{len(cells)} cells, not 25 to 70 beside the solutions"
     words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
     most = LONG.get(chapter, WORDS[1])
     if not WORDS[0] <= words <= most:
@@ -179,7 +179,7 @@ BAD = {
     "holds an error": [python("x", 1, [FAILED])],
     "more than 30": [python("\n".join("x" * 31))],
     "median code cell": [python("\n".join("x" * 12))],
-    "not 25 to 60": [python("x")],
+    "not 25 to 70": [python("x")],
     "words of prose": [markdown("few")],
     "three code cells": [python("x"), python("y"), python("z")],
     "lacks a caption": [python("x", 1, [PICTURE])],
