@@ -69,6 +69,7 @@ def gaussian_nll(x: Any, x_hat: Any, sigma: Any = 1.0) -> Any:
     Returns:
         Nats for each sample, shape ``(B,)``.
     """
+    x, x_hat = ops.convert_to_tensor(x), ops.convert_to_tensor(x_hat)
     sigma = ops.convert_to_tensor(sigma, dtype=x_hat.dtype)
     squares = ops.square((x - x_hat) / sigma)
     return _sum_features(0.5 * squares + 0.5 * math.log(2 * math.pi) + ops.log(sigma))
@@ -87,6 +88,7 @@ def bernoulli_nll(x: Any, logits: Any) -> Any:
         Nats for each sample, shape ``(B,)``.  For ``x`` strictly between 0 and 1 this
         is a cross-entropy, no longer the logarithm of a probability.
     """
+    x, logits = ops.convert_to_tensor(x), ops.convert_to_tensor(logits)
     return _sum_features(ops.softplus(logits) - x * logits)
 
 
