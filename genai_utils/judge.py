@@ -82,7 +82,7 @@ def load_judge(name: str = "digits") -> Judge:
     """Load a judge that comes with the package.
 
     Args:
-        name: ``"digits"``.
+        name: ``"digits"``, ``"mnist"`` or ``"fashion_mnist"``.
 
     Returns:
         The judge.
