@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine's description, the clock, the result file."""
+"""What every benchmark shares: the machine's description, the clock, the results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def machine() -> dict:
     models = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]
     flags = next((x for x in lines if x.startswith("flags")), "")
     versions = {}
-    for name in ("keras", "tensorflow", "jax", "torch", "numpy"):
+    for name in ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
