@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib import resources
 
 import matplotlib as mpl
 import numpy as np
@@ -89,6 +91,28 @@ def test_judge_knows_digits_and_agrees_with_its_own_record():
     assert judge.features(x).shape == (500, 32) and judge.logits(x).shape == (500, 10)
     train = judge.features(data.digits("train")[0])
     assert (train**2).mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_judges_of_larger_pictures(name):
+    judge = load_judge(name)
+    x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype("float32")
+    assert judge.image_shape == (28, 28, 1)
+    assert judge.features(x).shape == (3, 32) and judge.predict(x).shape == (3,)
+    assert judge.accuracy > {"mnist": 0.99, "fashion_mnist": 0.9}[name]
+    file = resources.files("genai_utils") / f"judge_{name}.npz"
+    assert len(file.read_bytes()) < 200_000
+
+
+@pytest.mark.skipif("GENAI_DATA_DIR" not in os.environ, reason="needs $GENAI_DATA_DIR")
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_judges_keep_their_word_on_the_test_set(name):
+    judge = load_judge(name)
+    x, y = data.load(name, "test")
+    assert abs(np.mean(judge.predict(x) == y) - judge.accuracy) < 0.001
+    x, _ = data.load(name, "train")
+    mean_square = (judge.features(x[:5000]) ** 2).mean()
+    assert 0.9 < mean_square < 1.1  # what the docstring says of the scale
 
 
 def test_judge_convolution_against_keras():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from statistics import median
@@ -52,9 +53,10 @@ def problems(book, chapter: str) -> list[str]:
     text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
     return [
         *run_problems(code),
-        *length_problems(cells, code, text, chapter),
+        *length_problems(cells, code, chapter),
         *figure_problems(cells),
         *band_problems(cells),
+        *detector_problems(code),
         *equation_problems(code, text, chapter),
         *text_problems(cells, text),
     ]
@@ -70,7 +72,7 @@ def run_problems(code):
             yield f"cell {c.execution_count} holds an error"
 
 
-def length_problems(cells, code, text, chapter):
+def length_problems(cells, code, chapter):
     lengths = [len(c.source.splitlines()) for c in code]
     if max(lengths, default=0) > 30:
         yield f"a code cell has {max(lengths)} lines, more than 30"
@@ -78,6 +80,8 @@ def length_problems(cells, code, text, chapter):
         yield f"the median code cell has {median(lengths)} lines, more than 10"
     if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 70:
         yield f"{len(cells)} cells, not 25 to 70 beside the solutions"
+    lesson = [c for c in cells if "solution" not in tags(c)]
+    text = "\n".join(c.source for c in lesson if c.cell_type == "markdown")
     words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
     most = LONG.get(chapter, WORDS[1])
     if not WORDS[0] <= words <= most:
@@ -111,6 +115,23 @@ def band_problems(cells):
         after = [n for n in cells[i + 1 : i + 4] if n.cell_type == "code"][:1]
         if prints_text(c) and not any(ASSERT.search(n.source) for n in after):
             yield f"cell {c.execution_count} is ignored and no assert follows"
+
+
+def detector_problems(code):
+    """Detectors that swallow their own failure, and values shown without rounding."""
+    broad = {None, "Exception", "BaseException", "AssertionError"}
+    for c in code:
+        for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", c.source, flags=re.M))):
+            if not isinstance(node, ast.Try):
+                continue
+            raised = [n for s in node.body for n in ast.walk(s)]
+            ours = [n for n in raised if isinstance(n, ast.Raise) and n.exc]
+            caught = {getattr(h.type, "id", None) for h in node.handlers}
+            if caught & broad and any("AssertionError" in ast.dump(n) for n in ours):
+                yield f"cell {c.execution_count} catches its own AssertionError"
+        shown = any(o.output_type == "execute_result" for o in c.outputs)
+        if shown and "nbval-ignore-output" not in tags(c):
+            yield f"cell {c.execution_count} shows a bare value: print it, rounded"
 
 
 def equation_problems(code, text, chapter):
@@ -195,7 +216,7 @@ BAD = {
     "MyST directive": [markdown("```{note}\nx\n```")],
     "or role": [markdown("see {ref}`x`")],
     "absolute path": [python("open('/home/me/x')")],
-    "an absolute": [python(r"open('C:\data\x')")],
+    "an absolute": [python(r"open(r'C:\data\x')")],
     "path: 'print(p)'": [
         python(
             "print(p)",
@@ -204,6 +225,12 @@ BAD = {
         )
     ],
     "package plumbing": [python("import sys\nsys.path.append('..')")],
+    "its own AssertionError": [
+        python("try:\n    f()\n    raise AssertionError\nexcept Exception:\n    pass")
+    ],
+    "a bare value": [
+        python("x", 1, [nbformat.v4.new_output("execute_result", {"text/plain": "1"})])
+    ],
     "not folded": [python("x", tags=["solution"])],
 }
 
