@@ -165,6 +165,8 @@ class Game(keras.Model):
                 )
         if keras.backend.backend() == "tensorflow":
             kwargs.setdefault("jit_compile", False)  # plain graphs compile faster
+            if not kwargs.get("run_eagerly"):
+                kwargs.setdefault("steps_per_execution", 16)  # no Python between them
         chosen = {name: keras.optimizers.get(optimizers[name]) for name in names}
         joint = PlayerOptimizers(chosen)
         super().compile(optimizer=joint, auto_scale_loss=False, **kwargs)
