@@ -16,7 +16,8 @@ unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book site test lint format unit nbval linkcheck test-engines \
-	notebooks views student lock clean
+	notebooks views student lock clean \
+	bench-steps bench-scale bench-quality bench-book bench-pages
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -87,6 +88,30 @@ views: setup  ## write the editable views of the notebooks into .jupytext/
 
 student: setup  ## copies of the notebooks without solutions, in student/
 	$(BIN)/python tools/make_notebooks.py --student $(NB)
+
+# An environment of its own, so that JAX and PyTorch do not change .venv.
+.venv-engines/.ready: requirements-jax.txt pyproject.toml
+	@test -x .venv-engines/bin/python || $(PYTHON) -m venv .venv-engines
+	@echo '*' > .venv-engines/.gitignore
+	.venv-engines/bin/python -m pip install --quiet --require-hashes -r requirements-jax.txt
+	.venv-engines/bin/python -m pip install --quiet "torch>=2.8"
+	.venv-engines/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench-steps: .venv-engines/.ready  ## training speed on the three engines
+	.venv-engines/bin/python -m benchmarks.steps
+
+bench-scale: setup  ## training speed against size
+	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.scale
+
+bench-quality: setup  ## quality of the pictures against seconds of training
+	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.quality
+
+bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets
+	$(BIN)/python -m benchmarks.book $(PARTS)
+
+bench-pages: setup  ## write the pages of results from benchmarks/results/
+	$(BIN)/python -m benchmarks.page
 
 lock:  ## pin the requirements again (needs the network)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

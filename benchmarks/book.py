@@ -1,0 +1,234 @@
+"""What the book itself costs: notebooks, site, imports and tests, each with a budget.
+
+``python -m benchmarks.book`` measures everything.  Name parts (``notebooks site imports
+tests``) to measure only these; the others keep what this machine measured earlier.
+The budgets are in ``budgets.json``; the command fails if one is exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil  # comes with ipykernel
+
+from benchmarks.common import RESULTS, machine, save
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+BUDGETS = Path(__file__).parent / "budgets.json"
+ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "OMP_NUM_THREADS": "2",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "PYTHONHASHSEED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+IMPORT = """
+import sys, time
+start = time.perf_counter()
+import {name}
+print(time.perf_counter() - start, "keras" in sys.modules)
+"""
+ADVICE = {
+    ("notebooks", "seconds"): "train for fewer steps, or divide the notebook",
+    ("notebooks", "gb"): "use smaller batches, or drop arrays that are done with",
+    ("site", "seconds"): "look for large outputs in a notebook, or a slow extension",
+    ("imports", "seconds"): "import what is heavy inside the function that needs it",
+    ("tests", "seconds"): "find the slow tests with pytest --durations=20",
+}
+
+
+def memory(process: psutil.Process) -> int:
+    """Return the resident bytes of a process and all that it started.
+
+    Pages that two processes share count twice, so this is never too little.
+    """
+    total = 0
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for member in family:
+        try:
+            total += member.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def watched(command: Sequence[str | Path]) -> dict[str, Any]:
+    """Run a command; return its seconds, its peak memory, and whether it passed."""
+    environment = {**os.environ, **ENVIRONMENT}
+    environment.pop("MPLBACKEND", None)  # the kernel chooses
+    peak = 0
+    with tempfile.TemporaryFile("w+") as log:
+        start = time.perf_counter()
+        process = psutil.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        while process.poll() is None:
+            peak = max(peak, memory(process))
+            time.sleep(0.05)
+        taken = time.perf_counter() - start
+        if process.returncode:
+            log.seek(0)
+            print("".join(log.readlines()[-20:]), file=sys.stderr)
+    return {
+        "seconds": round(taken, 1),
+        "gb": round(peak / 1e9, 2),
+        "passed": process.returncode == 0,
+    }
+
+
+def notebooks(budgets: dict) -> list[dict]:
+    """Run each notebook in a fresh kernel; what it prints is thrown away."""
+    rows = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        with tempfile.TemporaryDirectory() as folder:
+            row = watched(
+                [BIN / "jupyter", "nbconvert", "--to", "notebook", "--execute"]
+                + ["--log-level=ERROR", "--output-dir", folder, path]
+            )
+        rows.append(
+            {
+                "name": path.stem,
+                **row,
+                "cells": len(cells),
+                "code_cells": sum(c["cell_type"] == "code" for c in cells),
+                "kb": round(path.stat().st_size / 1000),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def site(budgets: dict) -> list[dict]:
+    """Build the site in an empty folder, then again after one page has changed."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("clean build", "one changed page"):
+            if rows:  # a new time stamp is a change, as far as Sphinx can tell
+                (ROOT / "book" / "notation.md").touch()
+            row = watched(
+                [BIN / "jupyter-book", "build", ".", "-W", "-n", "--keep-going"]
+                + ["--quiet", "--path-output", folder]
+            )
+            rows.append({"name": name, **row})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def imports(budgets: dict) -> list[dict]:
+    """Import the package and each light module in fresh processes: medians of 5."""
+    rows = []
+    for name in ("", *budgets["light_modules"]):
+        full = f"genai_utils.{name}".strip(".")
+        command = [sys.executable, "-c", IMPORT.format(name=full)]
+        runs = [
+            subprocess.check_output(command, cwd=ROOT, text=True).split()
+            for _ in range(5)
+        ]
+        taken = statistics.median(float(run[0]) for run in runs)
+        keras = runs[0][1] == "True"
+        rows.append({"name": full, "seconds": round(taken, 3), "keras": keras})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def tests(budgets: dict) -> list[dict]:
+    """Run ``make test``."""
+    rows = [{"name": "make test", **watched(["make", "test"])}]
+    print(rows[-1], flush=True)
+    return rows
+
+
+PARTS = {"notebooks": notebooks, "site": site, "imports": imports, "tests": tests}
+
+
+def budget(part: str, name: str, budgets: dict) -> dict[str, float]:
+    """Return the limits of one item, e.g. ``{"seconds": 60, "gb": 2}``."""
+    if part == "notebooks":
+        kind = "application" if name in budgets["application_notebooks"] else "core"
+        return budgets[part][kind]
+    return budgets[part][name] if part == "site" else budgets[part]
+
+
+def complaints(results: dict, budgets: dict) -> list[str]:
+    """Say which items failed or exceed their budget, and what can be done.
+
+    Args:
+        results: For each part, a list of items as in ``results/book.json``.
+        budgets: The content of ``budgets.json``.
+
+    Returns:
+        One line for each fault; empty if all is well.
+    """
+    lines = []
+    for part in PARTS:
+        for row in results.get(part, []):
+            name = row["name"]
+            if not row.get("passed", True):
+                lines.append(f"{name}: it failed. Run it by itself and mend it.")
+            if row.get("keras"):
+                lines.append(f"{name}: it loads Keras. Import Keras where it is used.")
+            for key, limit in budget(part, name, budgets).items():
+                if row[key] > limit:
+                    unit = {"seconds": "s", "gb": "GB"}[key]
+                    lines.append(
+                        f"{name}: measured {row[key]} {unit}, budget {limit} {unit}. "
+                        f"What to do: {ADVICE[part, key]}; or raise the budget in "
+                        "benchmarks/budgets.json and say why."
+                    )
+    return lines
+
+
+def earlier(here: dict) -> dict:
+    """Return what this machine has measured before, with the dates."""
+    path = RESULTS / "book.json"
+    if not path.exists():
+        return {"dates": {}}
+    stored = json.loads(path.read_text("utf-8"))
+    there = stored.pop("machine")
+    same = all(there[k] == here[k] for k in ("processor", "cores", "python"))
+    return stored if same else {"dates": {}}
+
+
+def main() -> int:
+    """Measure, store, compare with the budgets; 1 if one is exceeded."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    parser.add_argument("--skip-tests", action="store_true", help="no make test")
+    options = parser.parse_args()
+    wanted = options.parts or [
+        p for p in PARTS if p != "tests" or not options.skip_tests
+    ]
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"expected parts among {', '.join(PARTS)}; received {unknown}")
+    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    results = earlier(machine())
+    for part in wanted:
+        results[part] = PARTS[part](budgets)
+        results["dates"][part] = time.strftime("%Y-%m-%d")
+        save("book", results)
+    faults = complaints({part: results[part] for part in wanted}, budgets)
+    print("\n".join(faults) if faults else "Everything is within its budget.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

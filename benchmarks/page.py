@@ -1,0 +1,345 @@
+"""Write the pages of results from the JSON files in ``results/``.
+
+``book/status.md`` and ``book/benchmarks.md`` are ordinary pages; what stands between
+``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is replaced by what is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.book import BUDGETS, PARTS, budget
+from benchmarks.common import RESULTS
+
+BOOK = Path(__file__).parent.parent / "book"
+PAGES = (BOOK / "status.md", BOOK / "benchmarks.md")
+FIGURE = BOOK / "figures" / "quality.svg"
+FILES = ("steps", "scale", "quality", "book")
+MISSING = "Not measured yet."
+LINES = ("-", "--", ":", "-.")
+MARKS = "osD^v<>ph*"
+
+
+def load() -> dict[str, dict]:
+    """Read the result files that exist, by name."""
+    paths = {name: RESULTS / f"{name}.json" for name in FILES}
+    return {n: json.loads(p.read_text("utf-8")) for n, p in paths.items() if p.exists()}
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a value for people: numbers to three digits, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if value == 0:
+            return "0"
+        text = f"{value:.{digits}g}"
+        return f"{float(text):,.0f}" if abs(value) >= 100 else text
+    if isinstance(value, (list, tuple)):
+        return ", ".join(number(v) for v in value) or "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{words(k)} {number(v)}" for k, v in value.items()) or "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def words(key: Any) -> str:
+    """Turn a key of a result file into words."""
+    return str(key).replace("_", " ")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write a Markdown table; columns of numbers are aligned to the right."""
+    rows = [list(row) for row in rows]
+    right = [
+        any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))
+    ]
+    lines = [head, ["---:" if r else "---" for r in right]]
+    lines += [[number(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def records(rows: Sequence[dict], skip: Sequence[str] = ()) -> str:
+    """Write a list of flat records as a table, whatever their keys are."""
+    keys = list(dict.fromkeys(k for row in rows for k in row if k not in skip))
+    return table([words(k) for k in keys], ([row.get(k) for k in keys] for row in rows))
+
+
+def leaves(value: Any, name: str = "") -> Iterable[tuple[str, Any]]:
+    """List the single values of nested results, each with its path in words."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{name}, {words(key)}" if name else words(key))
+    elif isinstance(value, list) and any(isinstance(x, (dict, list)) for x in value):
+        for inner in value:
+            yield "", inner
+    else:
+        yield name, value
+
+
+def plain(value: Any, head: tuple[str, str]) -> str:
+    """Write any results as one table: of records, or of names and values."""
+    if isinstance(value, list) and value and all(isinstance(x, dict) for x in value):
+        return records(value)
+    return table(head, leaves(value)) if isinstance(value, dict) else number(value)
+
+
+def machines(results: dict[str, dict]) -> str:
+    """Describe the machine of each benchmark."""
+    rows = []
+    for name, result in results.items():
+        m = result["machine"]
+        dates = result.get("dates", {}).values()
+        versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+        rows.append(
+            [f"`make bench-{name}`", f"{m['processor']}, {m['cores']} cores"]
+            + [number(m["vector_instructions"]), m["memory_gib"]]
+            + [m["matrix_product_gflops"], f"Python {m['python']}, {versions}"]
+            + [", ".join(sorted(set(dates))) or m["date"]]
+        )
+    head = ["benchmark", "processor", "vector instructions", "memory (GiB)"]
+    head += ["matrix product (GFLOP/s)", "software", "date"]
+    return table(head, rows) if rows else MISSING
+
+
+def steps(results: dict[str, dict]) -> str:
+    """Training speed by network, engine and way of training."""
+    if "steps" not in results:
+        return MISSING
+    found = results["steps"]
+    head = [
+        "network",
+        "engine",
+        "way",
+        "pictures per second",
+        "share of matrix product",
+    ]
+    rows = [
+        [r.get("network"), r.get("engine"), r.get("way"), r.get("images_per_second")]
+        + [r.get("share_of_matrix_product")]
+        for r in found.get("rows", [])
+    ]
+    text = [
+        table(head, rows),
+        "The share compares the arithmetic of the network in a second with that of the "
+        "matrix product above. A share of 1 would be perfect.",
+    ]
+    if found.get("ratios"):
+        text += [
+            "Ratios between these speeds:",
+            plain(found["ratios"], ("what", "ratio")),
+        ]
+    if found.get("compile_seconds"):
+        text += [
+            "The first step is slower, because the engine compiles it:",
+            plain(found["compile_seconds"], ("what", "seconds")),
+        ]
+    return "\n\n".join(text)
+
+
+def scale(results: dict[str, dict]) -> str:
+    """How the measurements change with size, as they are in the file."""
+    if "scale" not in results:
+        return MISSING
+    text = []
+    for key, value in results["scale"].items():
+        if key != "machine":
+            text += [] if key == "rows" else [f"**{words(key).capitalize()}**"]
+            text.append(plain(value, ("what", "value")))
+    return "\n\n".join(text)
+
+
+def curves(quality: dict) -> dict[str, list[list[dict]]]:
+    """For each model, for each seed, the points that have a Frechet distance."""
+    found = {
+        name: [
+            [p for p in run["points"] if p.get("frechet") is not None]
+            for run in model["seeds"]
+        ]
+        for name, model in quality.get("models", {}).items()
+    }
+    return {name: runs for name, runs in found.items() if any(runs)}
+
+
+def floor_of(quality: dict) -> float | None:
+    """Return the Frechet distance between two sets of real pictures, if it is there."""
+    floor = quality.get("floor")
+    return floor.get("frechet") if isinstance(floor, dict) else floor
+
+
+def description(quality: dict) -> str:
+    """Say in one paragraph what the figure shows, from the points themselves."""
+    parts = []
+    for name, runs in curves(quality).items():
+        runs = [run for run in runs if run]
+        start, end = (
+            [statistics.median(run[i][key] for run in runs) for i in (0, -1)]
+            for key in ("seconds", "frechet")
+        )
+        parts.append(
+            f"{words(name)} goes from {number(float(end[0]))} after "
+            f"{number(float(start[0]))} seconds to {number(float(end[1]))} after "
+            f"{number(float(start[1]))} seconds"
+        )
+    floor = floor_of(quality)
+    if floor is not None:
+        parts.append(f"a grey line marks the floor at {number(float(floor))}")
+    return (
+        "Curves on logarithmic axes: seconds of training to the right, Frechet "
+        f"distance upwards. Medians over the seeds: {'; '.join(parts)}."
+    )
+
+
+def quality(results: dict[str, dict]) -> str:
+    """The figure of quality against seconds, and a table of the last points."""
+    if "quality" not in results:
+        return MISSING
+    found = results["quality"]
+    text, rows = [], []
+    if curves(found):
+        text.append(
+            f"```{{figure}} figures/{FIGURE.name}\n:alt: {description(found)}\n"
+            ":width: 100%\n\nFrechet distance in judge features against seconds of "
+            "training. Each model has a line style and a mark of its own; each line is "
+            "one seed. Lower is better.\n```"
+        )
+    keys = ("seconds", "steps", "frechet", "precision", "recall", "classes", "elbo")
+    for name, model in found.get("models", {}).items():
+        last = [run["points"][-1] for run in model["seeds"] if run["points"]]
+        row: list[Any] = [words(name), len(last)]
+        for key in keys:
+            values = [p[key] for p in last if p.get(key) is not None]
+            row.append(float(statistics.median(values)) if values else None)
+        rows.append(row)
+    shown = [i for i in range(len(keys) + 2) if any(row[i] is not None for row in rows)]
+    names = ["model", "seeds", "seconds", "steps", "Frechet distance"]
+    names += ["precision", "recall", "classes", "ELBO (nats)"]
+    text.append("Where the training ends (medians over the seeds):")
+    text.append(table([names[i] for i in shown], ([r[i] for i in shown] for r in rows)))
+    if (floor := floor_of(found)) is not None:
+        text.append(
+            f"Floor, between two sets of real pictures: {number(float(floor))}."
+        )
+    if found.get("not_run"):
+        listed = [x if isinstance(x, str) else number(x) for x in found["not_run"]]
+        text.append("Not run:\n\n" + "\n".join(f"- {x}" for x in listed))
+    return "\n\n".join(text)
+
+
+def notebooks(results: dict[str, dict]) -> str:
+    """What each notebook costs."""
+    rows = results.get("book", {}).get("notebooks")
+    if not rows:
+        return MISSING
+    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    lines = []
+    for r in rows:
+        limits = budget("notebooks", r["name"], budgets)
+        inside = r["passed"] and all(r[k] <= v for k, v in limits.items())
+        lines.append(
+            [f"[{r['name']}](../notebooks/{r['name']}.ipynb)", r["seconds"], r["gb"]]
+            + [f"{limits['seconds']} s" + (f", {limits['gb']} GB" * ("gb" in limits))]
+            + ["yes" if inside else "no", r["cells"], r["code_cells"], r["kb"]]
+        )
+    head = ["notebook", "seconds", "memory (GB)", "budget", "within", "cells"]
+    return table(head + ["code cells", "size (kB)"], lines) + "\n\n" + where(results)
+
+
+def where(results: dict[str, dict]) -> str:
+    """Say on what machine the book was measured."""
+    m = results["book"]["machine"]
+    return (
+        f"Measured on {m['cores']} cores of a processor that calls itself "
+        f"{m['processor']}, with {number(m['memory_gib'])} GiB of memory."
+    )
+
+
+def rest(results: dict[str, dict]) -> str:
+    """What the site, the imports and the tests cost."""
+    found = results.get("book", {})
+    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    lines = []
+    for part in list(PARTS)[1:]:
+        for r in found.get(part, []):
+            limit = budget(part, r["name"], budgets)["seconds"]
+            inside = r.get("passed", True) and r["seconds"] <= limit
+            inside = inside and not r.get("keras")
+            name = f"`{r['name']}`" if part != "site" else f"site, {r['name']}"
+            name = f"import {name}" if part == "imports" else name
+            lines.append([name, r["seconds"], limit, "yes" if inside else "no"])
+    text = [table(["what", "seconds", "budget", "within"], lines)] if lines else []
+    gone = [part for part in list(PARTS)[1:] if part not in found]
+    return "\n\n".join(text + [f"Not measured yet: {', '.join(gone)}."] * bool(gone))
+
+
+BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
+    "machines": machines,
+    "steps": steps,
+    "scale": scale,
+    "quality": quality,
+    "notebooks": notebooks,
+    "rest": rest,
+}
+
+
+def filled(text: str, results: dict[str, dict]) -> str:
+    """Replace what stands between the marks of a page by what is measured."""
+
+    def block(match: re.Match) -> str:
+        name = match[1]
+        body = BLOCKS[name](results)
+        return f"<!-- begin {name} -->\n\n{body}\n\n<!-- end {name} -->"
+
+    return re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", block, text, flags=re.S)
+
+
+def draw(quality: dict, path: Path) -> None:
+    """Draw Frechet distance against seconds; style and mark tell the models apart."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    style = {"svg.hashsalt": "book", "font.size": 10}  # the same bytes each time
+    with mpl.rc_context(style):
+        figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+        for i, (name, runs) in enumerate(curves(quality).items()):
+            for j, run in enumerate(r for r in runs if r):
+                ax.loglog(
+                    [p["seconds"] for p in run],
+                    [p["frechet"] for p in run],
+                    LINES[i % len(LINES)] + MARKS[i % len(MARKS)],
+                    color=f"C{i}",
+                    markersize=4,
+                    linewidth=1.2,
+                    label=None if j else words(name),
+                )
+        floor = floor_of(quality)
+        if floor is not None:
+            ax.axhline(floor, color="0.5", linewidth=1, label="floor: real pictures")
+        ax.set_xlabel("seconds of training")
+        ax.set_ylabel("Frechet distance (judge features)")
+        ax.legend(fontsize=8)
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def main() -> None:
+    """Write both pages and the figure."""
+    results = load()
+    if curves(results.get("quality", {})):
+        draw(results["quality"], FIGURE)
+    for page in PAGES:
+        page.write_text(filled(page.read_text("utf-8"), results), encoding="utf-8")
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

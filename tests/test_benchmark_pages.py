@@ -1,0 +1,121 @@
+"""The pages of results say what the files say; budgets are enforced."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import book, page
+
+MACHINE = {
+    "processor": "abacus",
+    "cores": 2,
+    "vector_instructions": [],
+    "memory_gib": 4.0,
+    "matrix_product_gflops": 10.0,
+    "python": "3.12.0",
+    "versions": {"keras": "3.15.1"},
+    "date": "2026-01-01",
+}
+POINTS = [
+    {"seconds": s, "steps": 10 * s, "frechet": 100.0 / s, "precision": 0.5}
+    for s in (1, 10, 50)
+]
+QUALITY = {
+    "machine": MACHINE,
+    "floor": 1.5,
+    "models": {
+        "dcgan": {"settings": {}, "seeds": [{"seed": 0, "points": POINTS}]},
+        "conv_vae": {
+            "settings": {},
+            "seeds": [{"seed": 0, "points": [{"seconds": 3.0, "elbo": -7.0}]}],
+        },
+    },
+    "not_run": ["a GPU"],
+}
+BUDGETS = json.loads(book.BUDGETS.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", page.PAGES, ids=lambda p: p.name)
+def test_committed_pages_agree_with_committed_results(path):
+    text = path.read_text("utf-8")
+    assert page.filled(text, page.load()) == text, "run: make bench-pages"
+
+
+def test_pages_hold_every_block_once():
+    text = "".join(path.read_text("utf-8") for path in page.PAGES)
+    for name in page.BLOCKS:
+        assert text.count(f"<!-- begin {name} -->") == 1
+        assert text.count(f"<!-- end {name} -->") == 1
+
+
+@pytest.mark.parametrize("name", page.BLOCKS)
+def test_what_is_missing_is_said(name):
+    text = page.filled(f"<!-- begin {name} --><!-- end {name} -->", {})
+    assert "ot measured yet" in text
+
+
+def test_quality_is_described_and_drawn(tmp_path):
+    text = page.quality({"quality": QUALITY})
+    assert "dcgan goes from 100 after 1 seconds to 2 after 50 seconds" in text
+    assert "| conv vae | 1 | 3 |" in text
+    assert "-7" in text and "- a GPU" in text
+    page.draw(QUALITY, tmp_path / "quality.svg")
+    assert "<svg" in (tmp_path / "quality.svg").read_text("utf-8")
+
+
+def item(**changes):
+    row = {"name": "06", "seconds": 50.0, "gb": 1.5, "passed": True}
+    return {"notebooks": [{**row, **changes}]}
+
+
+def test_items_within_their_budget_pass():
+    assert book.complaints(item(), BUDGETS) == []
+    assert book.complaints({}, BUDGETS) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"seconds": 61.0}, ["06", "61.0 s", "60 s", "What to do"]),
+        ({"gb": 2.5}, ["06", "2.5 GB", "2 GB", "What to do"]),
+        ({"passed": False}, ["06", "failed"]),
+    ],
+)
+def test_an_exceeded_budget_is_named(changes, parts):
+    (line,) = book.complaints(item(**changes), BUDGETS)
+    assert all(part in line for part in parts)
+
+
+def test_each_part_is_compared():
+    slow = {
+        "site": [{"name": "one changed page", "seconds": 16.0, "passed": True}],
+        "imports": [{"name": "genai_utils.data", "seconds": 0.1, "keras": True}],
+        "tests": [{"name": "make test", "seconds": 2401.0, "passed": True}],
+    }
+    assert len(book.complaints(slow, BUDGETS)) == 3
+    applications = {**BUDGETS, "application_notebooks": ["06"]}
+    assert book.complaints(item(seconds=140.0), applications) == []
+
+
+def test_the_command_fails_if_a_budget_is_exceeded(monkeypatch, tmp_path, capsys):
+    for module in (book, page):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(book, "machine", lambda: MACHINE)
+    monkeypatch.setattr(book, "save", lambda name, results: None)
+    monkeypatch.setattr(sys, "argv", ["book", "notebooks"])
+    monkeypatch.setitem(book.PARTS, "notebooks", lambda b: item()["notebooks"])
+    assert book.main() == 0
+    slow = item(seconds=99.0)["notebooks"]
+    monkeypatch.setitem(book.PARTS, "notebooks", lambda b: slow)
+    assert book.main() == 1
+    assert "99.0 s, budget 60 s" in capsys.readouterr().out
+
+
+def test_peak_memory_counts_what_a_child_holds():
+    code = "import time; x = bytearray(b'1' * 300_000_000); time.sleep(0.3)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    row = book.watched([sys.executable, "-c", outer])
+    assert row["passed"] and 0.3 < row["gb"] < 0.9
