@@ -1,0 +1,251 @@
+"""Images a second: `Game.fit` against the shortest hand-written loop, on each engine.
+
+Each engine runs in a process of its own.  The two ways take turns, round after round,
+so that a slow moment of the machine meets both; the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.common import matrix_product_speed, save, seconds
+
+BATCH, STEPS, ROUNDS = 128, 48, 7
+ENGINES = ("tensorflow", "jax", "torch")
+NETWORKS = ("dense_gan", "dcgan", "conv_vae")
+
+
+def make(network: str) -> Any:
+    """Make one of the book's models for images (28, 28, 1), compiled."""
+    import keras
+
+    from genai_utils.gan import make_dcgan, make_dense_gan
+    from genai_utils.vae import make_conv_vae
+
+    keras.utils.set_random_seed(0)
+    if network == "conv_vae":
+        model = make_conv_vae((28, 28, 1), 16)
+        model.compile(keras.optimizers.Adam(1e-3))
+        return model
+    model = {"dcgan": make_dcgan, "dense_gan": make_dense_gan}[network]((28, 28, 1), 64)
+    adam = {n: keras.optimizers.Adam(2e-4) for n in ("discriminator", "generator")}
+    model.compile(adam)
+    return model
+
+
+def loss_of(model: Any, player: Any) -> Callable[[Any], Any]:
+    """Return the player's loss alone, without what it logs."""
+    return lambda x: player.evaluate(x, True)[0]
+
+
+def tensorflow_loop(model: Any) -> Callable[[Any], None]:
+    """Return a loop over batches: one graph a step, gradients from a tape."""
+    import tensorflow as tf
+
+    players = model.players()
+    optimizers = model.optimizer.players
+
+    @tf.function
+    def step(x: Any) -> None:
+        for player in players:
+            values = [v.value for v in player.variables]
+            with tf.GradientTape() as tape:
+                loss = player.evaluate(x, True)[0]
+            gradients = tape.gradient(loss, values)
+            optimizers[player.name].apply(gradients, player.variables)
+
+    def loop(x: Any) -> None:
+        x = tf.constant(x)
+        for i in range(0, len(x), BATCH):
+            step(x[i : i + BATCH])
+
+    return loop
+
+
+def jax_loop(model: Any) -> Callable[[Any], None]:
+    """Return a loop over batches: one compiled step on all variables' values."""
+    import jax
+    import keras
+
+    players, variables = model.players(), list(model.variables)
+    for player in players:
+        variables += model.optimizer.players[player.name].variables
+    places = {id(v): i for i, v in enumerate(variables)}
+
+    @jax.jit
+    def step(state: list, x: Any) -> list:
+        for player in players:
+            mine = [places[id(v)] for v in player.variables]
+
+            def loss(chosen: list, state: list = state, mine: list = mine) -> Any:
+                state = list(state)
+                for i, value in zip(mine, chosen, strict=True):
+                    state[i] = value
+                pairs = list(zip(variables, state, strict=True))
+                with keras.StatelessScope(state_mapping=pairs) as scope:
+                    value = player.evaluate(x, True)[0]  # noqa: B023
+                return value, [scope.get_current_value(v) for v in variables]
+
+            chosen = [state[i] for i in mine]
+            gradients, state = jax.grad(loss, has_aux=True)(chosen)
+            pairs = list(zip(variables, state, strict=True))
+            with keras.StatelessScope(state_mapping=pairs) as scope:
+                optimizer = model.optimizer.players[player.name]
+                optimizer.apply(gradients, player.variables)
+                state = [scope.get_current_value(v) for v in variables]
+        return state
+
+    def loop(x: Any) -> None:
+        x, state = jax.numpy.asarray(x), [v.value for v in variables]
+        for i in range(0, len(x), BATCH):
+            state = step(state, x[i : i + BATCH])
+        jax.block_until_ready(state)
+        for variable, value in zip(variables, state, strict=True):
+            variable.assign(value)
+
+    return loop
+
+
+def torch_loop(model: Any) -> Callable[[Any], None]:
+    """Return a loop over batches with PyTorch's own Adam."""
+    import torch
+
+    rate = {
+        p.name: float(model.optimizer.players[p.name].learning_rate)
+        for p in model.players()
+    }
+    moves = [
+        (p, torch.optim.Adam([v.value for v in p.variables], lr=rate[p.name]))
+        for p in model.players()
+    ]
+
+    def loop(x: Any) -> None:
+        x = torch.from_numpy(x)
+        for i in range(0, len(x), BATCH):
+            for player, optimizer in moves:
+                optimizer.zero_grad()
+                player.evaluate(x[i : i + BATCH], True)[0].backward()
+                optimizer.step()
+
+    return loop
+
+
+LOOPS = {"tensorflow": tensorflow_loop, "jax": jax_loop, "torch": torch_loop}
+
+
+def forward_flops(network: Any) -> float:
+    """Return the multiply-adds, counted twice, of one image through a network."""
+    total = 0.0
+    for layer in network.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        size = 1
+        for n in kernel.shape:
+            size *= n
+        out, inside = layer.output.shape[1:], layer.input.shape[1:]
+        kind = type(layer).__name__
+        places = inside if kind == "Conv2DTranspose" else out
+        total += 2 * size * (places[0] * places[1] if kind.startswith("Conv") else 1)
+    return total
+
+
+def round_flops(model: Any) -> float:
+    """Return the floating-point operations of one round for one image.
+
+    A backward pass costs about twice its forward pass.  A GAN's round sends an image
+    through G and twice through D for the discriminator, whose gradient stops at the
+    fakes, and through both for the generator, whose gradient passes through D but is
+    not taken for D's weights.
+    """
+    if hasattr(model, "decoder"):
+        return 3 * (forward_flops(model.encoder) + forward_flops(model.decoder))
+    g, d = forward_flops(model.generator), forward_flops(model.discriminator)
+    return (g + 2 * 3 * d) + (3 * g + 2 * d)
+
+
+def worker(engine: str) -> None:
+    """Measure every network on the engine of this process; print JSON lines."""
+    import numpy as np
+
+    if engine == "torch":
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    shape = (BATCH * STEPS, 28, 28, 1)
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+    for network in NETWORKS:
+        model, twin = make(network), make(network)
+        loop = LOOPS[engine](twin)
+        ways = {
+            "fit": lambda model=model: model.fit(x, batch_size=BATCH, verbose=0),
+            "loop": lambda loop=loop: loop(x),
+        }
+        first = {way: seconds(ways[way]) for way in ways}
+        runs: dict[str, list] = {way: [] for way in ways}
+        for i in range(ROUNDS):
+            for way in list(ways)[:: 1 if i % 2 else -1]:
+                runs[way].append(len(x) / seconds(ways[way]))
+        for way, values in runs.items():
+            speed = statistics.median(values)
+            row = {
+                "network": network,
+                "engine": engine,
+                "way": way,
+                "images_per_second": round(speed),
+                "runs": [round(v) for v in values],
+                "mflop_an_image": round(round_flops(model) / 1e6, 2),
+                "first_call_seconds": round(first[way], 2),
+            }
+            print("@" + json.dumps(row), flush=True)
+
+
+def main() -> None:
+    """Run each engine that is installed and write ``results/steps.json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worker", choices=ENGINES)
+    wanted = parser.parse_args()
+    if wanted.worker:
+        worker(wanted.worker)
+        return
+    rows, missing = [], []
+    peak = matrix_product_speed()
+    for engine in ENGINES:
+        print(f"== {engine}", flush=True)
+        command = [sys.executable, "-m", "benchmarks.steps", "--worker", engine]
+        environment = {**os.environ, "KERAS_BACKEND": engine}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:]
+            missing.append(f"{engine}: {' '.join(last)}")
+            print("not measured:", missing[-1])
+            continue
+        for line in done.stdout.splitlines():
+            if line.startswith("@"):
+                row = json.loads(line[1:])
+                rate = row["images_per_second"] * row["mflop_an_image"] / 1000
+                row["share_of_matrix_product"] = round(rate / peak, 3)
+                rows.append(row)
+                print(row)
+    speed = {
+        (r["network"], r["engine"], r["way"]): r["images_per_second"] for r in rows
+    }
+    ratios = {
+        f"{n} {e}": round(v / speed[n, e, "loop"], 3)
+        for (n, e, way), v in speed.items()
+        if way == "fit"
+    }
+    results = {"batch": BATCH, "rows": rows, "ratios": ratios, "missing": missing}
+    save("steps", results)
+    print(ratios)
+
+
+if __name__ == "__main__":
+    main()
