@@ -46,6 +46,10 @@ MATHJAX_NAMES = (
 MATHJAX_FONTS = "output/chtml/fonts/woff-v2"
 #: The theme ships these, and no page of the book asks for them.
 UNUSED = ("scripts/fontawesome.js*", "**/*.map", "**/*webpack-macros.html", "locales")
+#: A page has MathJax if it has one of these.
+MATHS = (nodes.math, nodes.math_block)
+#: Short scripts inside the pages need this one at once.
+EARLY = "documentation_options.js"
 NOT_LISTED = {"404", "search", "genindex", "py-modindex"}
 DESCRIPTION_LENGTH = 200
 
@@ -95,9 +99,8 @@ def install_mathjax(app: Sphinx) -> None:
         return
     source = Path(package.origin).parent / "static" / "mathjax"
     target = Path(app.outdir) / "_static" / "mathjax"
-    shutil.copytree(
-        source / MATHJAX_FONTS, target / MATHJAX_FONTS, dirs_exist_ok=True
-    )
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source / MATHJAX_FONTS, target / MATHJAX_FONTS)
     (target / "mathjax.js").write_text(bundle(source), encoding="utf-8")
 
 
@@ -173,11 +176,18 @@ def add_context(
     """Give the templates what they show, and let every script wait for the page."""
     context["book_url"] = app.config.book_url
     context["description"] = description(doctree)
+    for role in ("doc-biblioentry", "doc-endnote"):  # withdrawn from the standard
+        context["body"] = context.get("body", "").replace(role, "listitem")
     context["folders"] = sorted(
         {name.split("/")[0] for name in app.env.found_docs if "/" in name}
     )
+    if doctree is not None and not any(map(doctree.next_node, MATHS)):
+        context["script_files"] = [
+            s for s in context["script_files"] if "mathjax" not in str(s).lower()
+        ]
     for script in context.get("script_files", []):
-        if getattr(script, "filename", None) and "async" not in script.attributes:
+        name = str(getattr(script, "filename", None) or EARLY)
+        if EARLY not in name and "async" not in script.attributes:
             script.attributes["defer"] = "defer"
     if page not in app.env.found_docs:
         return
