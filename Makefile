@@ -15,9 +15,9 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book site test lint format unit nbval linkcheck test-engines \
-	notebooks views student lock clean \
-	bench-steps bench-scale bench-quality bench-book bench-pages
+.PHONY: help setup book site pdf test lint format unit nbval linkcheck browser \
+	test-engines notebooks views student lock clean \
+	bench-steps bench-scale bench-quality bench-book bench-pages bench-site
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -45,7 +45,10 @@ book: setup site  ## build the website into _build/html
 site:
 	$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet
 
-test: setup lint unit nbval site linkcheck  ## check everything: code, notebooks, site
+pdf: setup site  ## print the whole book into _build/book.pdf (needs Chromium)
+	$(BIN)/python tools/make_pdf.py
+
+test: setup lint unit nbval site linkcheck browser  ## check everything: code, notebooks, site
 	@echo "All checks passed."
 
 lint:  ## ruff, notebooks included
@@ -57,7 +60,8 @@ format:  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 unit:
-	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests --ignore tests/test_site.py
+	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests \
+	--ignore tests/test_site.py --ignore tests/browser
 
 nbval:
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval \
@@ -65,6 +69,9 @@ nbval:
 
 linkcheck:
 	$(BIN)/python -m pytest tests/test_site.py
+
+browser:
+	$(BIN)/python -m pytest tests/browser
 
 $(VENV)/.jax: $(VENV)/.ready requirements-jax.txt
 	$(PIP) install --require-hashes -r requirements-jax.txt
@@ -109,6 +116,9 @@ bench-quality: setup  ## quality of the pictures against seconds of training
 
 bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets
 	$(BIN)/python -m benchmarks.book $(PARTS)
+
+bench-site: setup site  ## weight and speed of every page in Chromium
+	$(BIN)/python -m benchmarks.site
 
 bench-pages: setup  ## write the pages of results from benchmarks/results/
 	$(BIN)/python -m benchmarks.page

@@ -230,7 +230,7 @@ def front_door(home: str) -> str:
         f'<!DOCTYPE html>\n<html lang="{page.html.get("lang", "en")}">\n<head>\n'
         + "\n".join(str(tag) for tag in keep)
         + '\n<meta http-equiv="refresh" content="0; url=book/index.html">\n</head>\n'
-        f'<body>\n<main>\n<h1>{escape(title)}</h1>\n'
+        f"<body>\n<main>\n<h1>{escape(title)}</h1>\n"
         '<p><a href="book/index.html">To the book</a></p>\n</main>\n</body>\n</html>\n'
     )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, Response, expect
+
 from browser import page_checks as checks
 from browser.conftest import SITE, watch
-from playwright.sync_api import Browser, Page, expect
+from tools import make_pdf
 
 MAX_WEIGHT = 600_000
 NAMES = sorted(
@@ -35,26 +38,31 @@ class Visit:
     weight: dict[str, int]
 
 
+def open_watched(
+    browser: Browser, url: str, scheme: str
+) -> tuple[Page, list[str], list[Response]]:
+    """Open a page in one theme; return it, its faults and what it received."""
+    page = browser.new_context(color_scheme=scheme).new_page()
+    responses: list[Response] = []
+    page.on("response", lambda response: responses.append(response))
+    faults = watch(page)
+    checks.open_page(page, url)
+    return page, faults, responses
+
+
 def look(browser: Browser, url: str) -> Visit:
     """Open a page in both themes, and do every check."""
-    seen: dict[str, list[str]] = {}
-    for scheme in ("dark", "light"):
-        context = browser.new_context(color_scheme=scheme)
-        page = context.new_page()
-        responses: list = []
-        page.on("response", lambda r: responses.append(r))
-        faults = watch(page)
-        checks.open_page(page, url)
-        seen[scheme] = checks.violations(page)
-        if scheme == "light":
-            weight = checks.weight(responses)
-            maths, headings = checks.maths(page), checks.headings(page)
-            page.set_viewport_size({"width": 320, "height": 640})
-            overflow = checks.overflow(page)
-        context.close()
-    return Visit(
-        faults, maths, headings, seen["light"], seen["dark"], overflow, weight
-    )
+    page, dark_faults, _ = open_watched(browser, url, "dark")
+    dark = checks.violations(page)
+    page.context.close()
+    page, faults, responses = open_watched(browser, url, "light")
+    light, weight = checks.violations(page), checks.weight(responses)
+    maths, headings = checks.maths(page), checks.headings(page)
+    page.set_viewport_size({"width": 320, "height": 640})
+    overflow = checks.overflow(page)
+    page.context.close()
+    faults = dark_faults + faults
+    return Visit(faults, maths, headings, light, dark, overflow, weight)
 
 
 @pytest.fixture(scope="session")
@@ -204,6 +212,20 @@ def test_page_that_does_not_exist(browser: Browser, serve_at: Callable, lost: st
     page.close()
 
 
+def test_pdf_is_printed(browser: Browser, tmp_path: Path):
+    source = SITE / "whole-book.html"
+    source.write_text(make_pdf.join(SITE), encoding="utf-8")
+    try:
+        page, faults, _ = open_watched(browser, source.as_uri(), "light")
+        assert not faults and not checks.maths(page)
+        make_pdf.print_page(page, tmp_path / "book.pdf")
+        page.context.close()
+    finally:
+        source.unlink()
+    pdf = (tmp_path / "book.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and len(pdf) > 500_000
+
+
 # Each check must be able to fail: defects are seeded here.
 
 GOOD = """<!DOCTYPE html><html lang="en"><head><title>A page</title></head><body><main>
@@ -257,11 +279,8 @@ def test_watch_sees_a_defect(browser: Browser, defect: str):
 
 
 def test_weight_counts(browser: Browser, site_url: str):
-    page = browser.new_page()
-    responses: list = []
-    page.on("response", lambda r: responses.append(r))
-    checks.open_page(page, site_url + CHAPTER)
+    page, _, responses = open_watched(browser, site_url + CHAPTER, "light")
     sizes = checks.weight(responses)
     assert any(path.endswith("mathjax.js") for path in sizes)
     assert not any("/_images/" in path for path in sizes)
-    page.close()
+    page.context.close()

@@ -1,0 +1,106 @@
+"""The website from a reader's side: how heavy each page is, and how soon it is seen.
+
+``python -m benchmarks.site`` opens every page of the built site from localhost in
+Chromium, with the processor slowed four times, and writes ``results/site.json``.  It
+fails if a page is above its budget.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.common import save
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import page_checks as checks  # noqa: E402
+from browser.conftest import SITE, find_chromium, serve  # noqa: E402
+
+SLOWER = 4
+REPEATS = 3
+BUDGET = {"lcp_seconds": 1.5, "kilobytes": 600}
+LARGEST_PAINT = """() => new Promise(done => {
+  let last = 0;
+  new PerformanceObserver(list => {
+    for (const entry of list.getEntries()) last = entry.startTime;
+  }).observe({type: "largest-contentful-paint", buffered: true});
+  setTimeout(() => done(last), 500);
+})"""
+
+
+def largest_paint(browser: Browser, url: str) -> float:
+    """Return the seconds until the largest thing on the screen was painted."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+    page.goto(url)
+    milliseconds = page.evaluate(LARGEST_PAINT)
+    context.close()
+    return milliseconds / 1000
+
+
+def kilobytes(browser: Browser, url: str) -> float:
+    """Return the compressed size of a page without its figures, in 1000 bytes."""
+    page = browser.new_page()
+    responses: list = []
+    page.on("response", lambda response: responses.append(response))
+    checks.open_page(page, url)
+    size = sum(checks.weight(responses).values())
+    page.close()
+    return round(size / 1000, 1)
+
+
+def measure(browser: Browser, base: str, name: str) -> dict[str, Any]:
+    """Measure one page; the paint is the median of a few visits."""
+    url = base + name
+    paint = statistics.median(largest_paint(browser, url) for _ in range(REPEATS))
+    row = {"name": name, "lcp_seconds": round(paint, 2)}
+    row["kilobytes"] = kilobytes(browser, url)
+    row["demo"] = 'class="playground' in (SITE / name).read_text("utf-8")
+    print(row, flush=True)
+    return row
+
+
+def complaints(rows: list[dict[str, Any]]) -> list[str]:
+    """Say which pages are above the budget; a page with a demo may weigh more."""
+    return [
+        f"{row['name']}: measured {key} {row[key]}, budget {limit}"
+        for row in rows
+        for key, limit in BUDGET.items()
+        if row[key] > limit and not (key == "kilobytes" and row["demo"])
+    ]
+
+
+def main() -> int:
+    """Measure every page; 1 if one is above its budget."""
+    chromium = find_chromium()
+    names = sorted(
+        path.relative_to(SITE).as_posix()
+        for folder in ("book", "notebooks")
+        for path in (SITE / folder).glob("*.html")
+    )
+    if chromium is None or not names:
+        sys.exit("This needs a built site (make book) and a Chromium (or $CHROMIUM).")
+    server = serve(SITE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox"]
+        )
+        base = f"http://127.0.0.1:{server.server_port}/"
+        rows = [measure(browser, base, name) for name in names]
+        browser.close()
+    server.shutdown()
+    save("site", {"processor_slowed": SLOWER, "budget": BUDGET, "pages": rows})
+    faults = complaints(rows)
+    print("\n".join(faults) if faults else "Every page is within its budget.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
