@@ -109,7 +109,7 @@ def test_joined_book_for_the_pdf_is_whole():
     ids = [node["id"] for node in soup.select("[id]")]
     assert len(ids) == len(set(ids)), "an id occurs twice"
     links = [a["href"][1:] for a in soup.select('a[href^="#"]')]
-    assert len(links) > 100 and not set(links) - set(ids)
+    assert len(links) > 50 and not set(links) - set(ids)
     files = [n[key] for key in ("src", "href") for n in soup.select(f"[{key}]")]
     inside = [f for f in files if not re.match(r"#|https?:|mailto:", f)]
     assert inside and all((SITE / unquote(f)).exists() for f in inside)
