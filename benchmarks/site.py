@@ -29,7 +29,7 @@ LARGEST_PAINT = """() => new Promise(done => {
   new PerformanceObserver(list => {
     for (const entry of list.getEntries()) last = entry.startTime;
   }).observe({type: "largest-contentful-paint", buffered: true});
-  setTimeout(() => done(last), 500);
+  setTimeout(() => done(last), 300);
 })"""
 
 

@@ -28,6 +28,7 @@ html_theme = "sphinx_book_theme"
 html_theme_options = {{"use_download_button": False}}
 templates_path = [{str(ROOT / "book" / "_templates")!r}]
 mathjax_path = "mathjax/mathjax.js"
+myst_enable_extensions = ["dollarmath"]
 nb_execution_mode = "off"
 root_doc = "book/index"
 """
