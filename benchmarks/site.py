@@ -93,6 +93,7 @@ def main() -> int:
             executable_path=chromium, args=["--no-sandbox"]
         )
         base = f"http://127.0.0.1:{server.server_port}/"
+        largest_paint(browser, base + names[0])  # the browser warms up
         rows = [measure(browser, base, name) for name in names]
         browser.close()
     server.shutdown()
