@@ -107,10 +107,14 @@ def watch(page: Page) -> list[str]:
         if kind == "error":
             faults.append(f"console error: {text} {where.get('url')}")
 
+    def failed(url: str, reason: str) -> None:
+        if "ERR_ABORTED" not in reason:  # the reader has gone to another page
+            faults.append(f"request failed: {url} {reason}")
+
     page.on("request", lambda r: request(r.url))
     page.on("console", lambda m: console(m.type, m.text, m.location))
     page.on("pageerror", lambda e: faults.append(f"script error: {e}"))
-    page.on("requestfailed", lambda r: faults.append(f"request failed: {r.url}"))
+    page.on("requestfailed", lambda r: failed(r.url, r.failure or ""))
     return faults
 
 
