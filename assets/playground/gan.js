@@ -16,7 +16,7 @@ export const G_LOSSES = {
 /** What the controls set.  `latentDim`, `hidden` and `seed` count from a reset on. */
 export const DEFAULTS = {
   loss: "non_saturating", dRate: 1e-3, gRate: 1e-3, dSteps: 1, gSteps: 1, r1: 0,
-  latentDim: 2, batch: 64, hidden: 64, seed: 1,
+  gOptimizer: "adam", latentDim: 2, batch: 64, hidden: 64, seed: 1,
 };
 
 /** A discriminator and a generator that take turns. */
@@ -78,7 +78,8 @@ export class Game {
     const { batch, gRate } = this.settings;
     const loss = this.addGeneratorGradient(this.noise(batch));
     this.gNorm = this.generator.gradientNorm();
-    this.generator.step(gRate);
+    if (this.settings.gOptimizer === "sgd") this.generator.descend(gRate);
+    else this.generator.step(gRate);
     return loss;
   }
 

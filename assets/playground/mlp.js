@@ -76,6 +76,14 @@ export class MLP {
     }
   }
 
+  /** One step of plain gradient descent, then the sums are zero again. */
+  descend(rate) {
+    for (const { value, grad } of this.parameters()) {
+      value.forEach((w, i) => { value[i] = w - rate * grad[i]; });
+      grad.fill(0);
+    }
+  }
+
   parameters() {
     return this.layers.flatMap((layer) => [layer.w, layer.b]);
   }
