@@ -15,7 +15,7 @@ export const G_LOSSES = {
 
 /** What the controls set.  `latentDim`, `hidden` and `seed` count from a reset on. */
 export const DEFAULTS = {
-  loss: "non_saturating", dRate: 1e-3, gRate: 1e-3, dSteps: 1, gSteps: 1, r1: 0,
+  loss: "non_saturating", dRate: 3e-3, gRate: 1e-3, dSteps: 1, gSteps: 1, r1: 0,
   gOptimizer: "adam", latentDim: 2, batch: 64, hidden: 64, seed: 1,
 };
 
