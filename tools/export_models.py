@@ -286,7 +286,7 @@ def generator_goldens(generator: Any) -> dict[str, np.ndarray]:
 
 
 def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
-    """Write grey pictures, row by row, as one PNG, each pixel six pixels wide.
+    """Write grey pictures, row by row, as one PNG, with gaps as in the demos.
 
     Args:
         pixels: ``(n, H, W)``, uint8, with ``n`` a multiple of ``columns``.
@@ -296,9 +296,10 @@ def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
     from PIL import Image
 
     n, h, w = pixels.shape
-    rows = pixels.reshape(n // columns, columns, h, w).swapaxes(1, 2)
-    page = Image.fromarray(rows.reshape(n // columns * h, columns * w))
-    size = (6 * page.width, 6 * page.height)
+    framed = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), constant_values=255)
+    rows = framed.reshape(n // columns, columns, h + 2, w + 2).swapaxes(1, 2)
+    page = Image.fromarray(rows.reshape(n // columns * (h + 2), columns * (w + 2)))
+    size = (3 * page.width, 3 * page.height)
     page.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
 
 
@@ -349,17 +350,17 @@ def main() -> None:
         (models / f"{name}.bin").write_bytes(model_bytes(network))
         np.savez_compressed(goldens / f"{name}.npz", **draw(network))
         pictures = _still_pictures(network, name)
-        save_still(pictures, 12, models / f"{name}.png")
+        save_still(pictures, 6 if name == "generator" else 13, models / f"{name}.png")
         print(f"{name}: {(models / f'{name}.bin').stat().st_size:,} bytes")
     save_game_still(models / "gan-lab.png")
 
 
 def _still_pictures(network: Any, name: str) -> np.ndarray:
-    """Return a map of the decoder, or three rows of samples of the generator."""
+    """Return the map of the decoder, or the sheet of samples, of the demos."""
     if name == "generator":
         z = normals(1, GRID * network.input_shape[-1]).reshape(GRID, -1)
     else:
-        side = np.linspace(-2.2, 2.2, 12)
+        side = 3 * ((2 * np.arange(13) + 1) / 13 - 1)
         z = np.stack(np.meshgrid(side, side[::-1]), axis=-1).reshape(-1, 2)
     return grey(network.predict(z.astype("float32"), verbose=0))
 
