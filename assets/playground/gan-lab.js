@@ -14,7 +14,8 @@ const FRAME = 12; // milliseconds of training a frame at most, when fast
 export const EXPERIMENTS = {
   balanced: {},
   collapse: { gSteps: 10, dRate: 1e-3 },
-  dominance: { loss: "minimax", gOptimizer: "sgd", gRate: 0.01, dSteps: 5, dRate: 5e-3 },
+  dominance: { loss: "minimax", gOptimizer: "sgd", gRate: 5e-3, dSteps: 5, dRate: 5e-3 },
+  cure: { r1: 0.1 },
 };
 
 const rates = [1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 0.01, 0.05].map((r) => [r, String(r)]);
@@ -38,7 +39,7 @@ class Laboratory {
 
   makeView() {
     this.plane = picture(480, 480, "", "playground-plane");
-    this.losses = picture(720, 220, "", "playground-curves");
+    this.losses = picture(480, 200, "", "playground-curves");
     this.facts = el("table", { class: "playground-table" });
     const { line, say } = status(200);
     Object.assign(this, { line, say });
@@ -95,7 +96,7 @@ class Laboratory {
       button("Balanced game", begin("balanced")),
       button("Provoke mode collapse", begin("collapse")),
       button("Provoke a dominant discriminator", begin("dominance")),
-      button("Cure (no reset)", () => { this.apply({}); this.announce("Balanced settings; the networks stay as they are."); }));
+      button("Cure (no reset)", () => this.cure()));
   }
 
   /** Moves all controls but the noise and the seed to an experiment's settings. */
@@ -106,6 +107,11 @@ class Laboratory {
     this.game.set(this.settings);
   }
 
+  cure() {
+    this.apply(EXPERIMENTS.cure);
+    this.announce("Balanced, with an R1 penalty; the networks stay as they are.");
+  }
+
   change(name, value) {
     this.settings[name] = value;
     if (name === "latentDim" || name === "seed") this.reset();
@@ -114,6 +120,7 @@ class Laboratory {
 
   choose(name) {
     this.hint.hidden = name !== "drawn";
+    this.plane.classList.toggle("playground-drawing", name === "drawn");
     this.pen = [];
     if (name !== "drawn") this.toy = TOYS[name];
     this.reset();

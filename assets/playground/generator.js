@@ -80,7 +80,7 @@ export async function start(panel, url) {
   panel.append(
     el("div", { class: "playground-half" },
       el("div", { class: "playground-sheet" }, sheet, ...frames),
-      el("p", {}, button("Shuffle the noise", () => shuffle(1)), " ", button("Noise before", () => shuffle(-1)))),
+      el("p", { class: "playground-buttons" }, button("Shuffle the noise", () => shuffle(1)), button("Noise before", () => shuffle(-1)))),
     el("div", { class: "playground-half" }, ...lists.map((s) => s.field),
       el("p", { class: "playground-hint" }, "Or click one sample, then another."),
       digit, walk.field, el("div", { class: "playground-sheet" }, strip, here), line),

@@ -50,7 +50,7 @@ export async function start(panel, url) {
   panel.append(
     el("div", { class: "playground-half" }, pad),
     el("div", { class: "playground-half" }, digit, ...sliders.map((s) => s.field),
-      el("p", {}, button("Draw z from the prior", () => moveTo(normal(), normal())), " ", button("Back to the centre", () => moveTo(0, 0))),
+      el("p", { class: "playground-buttons" }, button("Draw z from the prior", () => moveTo(normal(), normal())), button("Back to the centre", () => moveTo(0, 0))),
       facts, line),
   );
   draw();

@@ -109,7 +109,7 @@ export function curves(canvas, series, level) {
   context.fillText("0", 4, y(0) - 6);
   for (const [values, dash, name] of series) {
     const x = (i) => (width * i) / Math.max(1, values.length - 1);
-    line(context, values.map((v, i) => [x(i), y(v)]), dash, colour(canvas, name), 3);
+    line(context, values.map((v, i) => [x(i), y(v)]), dash, colour(canvas, name), 2);
   }
 }
 

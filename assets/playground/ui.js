@@ -26,7 +26,8 @@ function fill(element, attributes, children) {
 /** A labelled control in a paragraph; `input` is the control. */
 function labelled(label, input, ...after) {
   input.id = `playground-${(count += 1)}`;
-  const field = el("p", { class: "playground-field" }, el("label", { for: input.id }, label), input, ...after);
+  const kind = `playground-field${after.length ? " playground-range" : ""}`;
+  const field = el("p", { class: kind }, el("label", { for: input.id }, label), input, ...after);
   return { field, input };
 }
 
