@@ -137,7 +137,7 @@ def test_file_is_as_small_as_it_can_be():
     [
         (lambda: layers.Conv2DTranspose(2, 3, 2, "valid"), "padding 'same'"),
         (lambda: layers.Conv2DTranspose(2, 3, 1, "same", dilation_rate=2), "dilation"),
-        (lambda: layers.Conv2D(2, 3, name="odd"), "Conv2D 'odd': its kind"),
+        (lambda: layers.Conv2D(2, 1, name="odd"), "Conv2D 'odd': its kind"),
         (lambda: layers.ReLU(max_value=6.0), "ceiling"),
         (lambda: layers.Activation("softplus"), "'softplus' in layer"),
         (lambda: layers.Dense(3), "more than one axis"),

@@ -26,9 +26,9 @@ export const TOYS = {
   grid: { name: "grid of 25", at: (u) => pick(grid, u), noise: 0.05, spots: grid, radius: 0.15 },
   moons: {
     name: "two moons", at: moon, noise: 0.1, radius: 0.3,
-    spots: [...along(6, (u) => moon(u, 0)), ...along(6, (u) => moon(u, 1))],
+    spots: [...along(8, (u) => moon(u, 0)), ...along(8, (u) => moon(u, 1))],
   },
-  spiral: { name: "spiral", at: spiral, noise: 0.1, spots: along(16, (u) => spiral(u)), radius: 0.3 },
+  spiral: { name: "spiral", at: spiral, noise: 0.1, spots: along(24, spiral), radius: 0.4 },
   checkerboard: {
     name: "checkerboard", noise: 0, spots: dark, radius: 0.5,
     at: (u, v, w) => pick(dark, u).map((c, i) => c + [v, w][i] - 0.5),

@@ -122,7 +122,7 @@ def test_latent_pixels_by_mouse(demo, page):
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     for z, expected in zip(golden["z"], golden["pixels"], strict=True):
-        u, v = (z[0] / 3 + 1) / 2, (1 - z[1] / 3) / 2
+        u, v = float(z[0] / 3 + 1) / 2, float(1 - z[1] / 3) / 2
         page.mouse.move(box["x"] + u * box["width"], box["y"] + v * box["height"])
         assert distance(pixels(canvas), expected) <= LEVELS
         value = float(figure.locator("input[type=range]").first.input_value())
