@@ -32,8 +32,14 @@ class Laboratory {
     this.makeView();
     this.controls = this.makeControls();
     panel.append(...this.layout());
-    drag(this.plane, (u, v) => this.sketch(u, v), () => this.finishSketch());
-    new MutationObserver(() => this.draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    drag(
+      this.plane,
+      (u, v) => this.sketch(u, v),
+      () => this.finishSketch(),
+    );
+    new MutationObserver(() => this.draw()).observe(document.documentElement, {
+      attributeFilter: ["data-theme"],
+    });
     this.reset();
   }
 
@@ -47,7 +53,10 @@ class Laboratory {
 
   /** One native control for each setting, by its name in `settings`. */
   makeControls() {
-    const set = (name, number = true) => (v) => this.change(name, number ? Number(v) : v);
+    const set =
+      (name, number = true) =>
+      (v) =>
+        this.change(name, number ? Number(v) : v);
     const losses = Object.entries(G_LOSSES).map(([k, { name }]) => [k, name]);
     const list = (name, label, options, number) =>
       select({ label, options, value: DEFAULTS[name], change: set(name, number) });
@@ -55,27 +64,84 @@ class Laboratory {
       slider({ label, min: 0, max: 10, step: 1, value: DEFAULTS[name], change: set(name) });
     return {
       loss: list("loss", "Generator’s loss", losses, false),
-      gOptimizer: list("gOptimizer", "Generator’s optimizer", [["adam", "Adam"], ["sgd", "gradient descent"]], false),
+      gOptimizer: list(
+        "gOptimizer",
+        "Generator’s optimizer",
+        [
+          ["adam", "Adam"],
+          ["sgd", "gradient descent"],
+        ],
+        false,
+      ),
       gRate: list("gRate", "Generator’s learning rate", rates),
       dRate: list("dRate", "Discriminator’s learning rate", rates),
       dSteps: steps("dSteps", "Discriminator’s steps a round"),
       gSteps: steps("gSteps", "Generator’s steps a round"),
-      r1: list("r1", "R1 penalty on the discriminator", [[0, "none"], [0.1, "0.1"], [1, "1"]]),
-      latentDim: list("latentDim", "Coordinates of the noise (starts anew)", [1, 2, 8].map((n) => [n, String(n)])),
-      seed: list("seed", "Seed (starts anew)", [1, 2, 3, 4, 5].map((n) => [n, String(n)])),
+      r1: list("r1", "R1 penalty on the discriminator", [
+        [0, "none"],
+        [0.1, "0.1"],
+        [1, "1"],
+      ]),
+      latentDim: list(
+        "latentDim",
+        "Coordinates of the noise (starts anew)",
+        [1, 2, 8].map((n) => [n, String(n)]),
+      ),
+      seed: list(
+        "seed",
+        "Seed (starts anew)",
+        [1, 2, 3, 4, 5].map((n) => [n, String(n)]),
+      ),
     };
   }
 
   layout() {
-    const shapes = [...Object.entries(TOYS).map(([k, { name }]) => [k, name]), ["drawn", "drawn by you"]];
-    const shape = select({ label: "Real points", options: shapes, value: "ring", change: (v) => this.choose(v) });
-    this.hint = el("p", { class: "playground-hint", hidden: true }, "Draw in the picture with the pointer. Each stroke adds points and starts anew. ", button("Clear", () => this.choose("drawn")));
+    const shapes = [
+      ...Object.entries(TOYS).map(([k, { name }]) => [k, name]),
+      ["drawn", "drawn by you"],
+    ];
+    const shape = select({
+      label: "Real points",
+      options: shapes,
+      value: "ring",
+      change: (v) => this.choose(v),
+    });
+    this.hint = el(
+      "p",
+      { class: "playground-hint", hidden: true },
+      "Draw in the picture with the pointer. Each stroke adds points and starts anew. ",
+      button("Clear", () => this.choose("drawn")),
+    );
     const bar = el("span", { class: "playground-bar", style: `background: ${gradient()}` });
-    const legend = el("p", { class: "playground-hint" }, "○ real, × generated, white line: D = ½. D from 0 ", bar, " to 1.");
-    const curvesLegend = el("p", { class: "playground-hint" }, "Losses of the last 600 rounds. Solid: discriminator. Dashed: generator. Dotted: 2 log 2.");
+    const legend = el(
+      "p",
+      { class: "playground-hint" },
+      "○ real, × generated, white line: D = ½. D from 0 ",
+      bar,
+      " to 1.",
+    );
+    const curvesLegend = el(
+      "p",
+      { class: "playground-hint" },
+      "Losses of the last 600 rounds. Solid: discriminator. Dashed: generator. Dotted: 2 log 2.",
+    );
     return [
-      el("div", { class: "playground-half" }, shape.field, this.hint, this.plane, legend, this.drive(), this.line),
-      el("div", { class: "playground-half" }, this.experiments(), ...Object.values(this.controls).map((c) => c.field)),
+      el(
+        "div",
+        { class: "playground-half" },
+        shape.field,
+        this.hint,
+        this.plane,
+        legend,
+        this.drive(),
+        this.line,
+      ),
+      el(
+        "div",
+        { class: "playground-half" },
+        this.experiments(),
+        ...Object.values(this.controls).map((c) => c.field),
+      ),
       el("div", { class: "playground-half" }, this.facts),
       el("div", { class: "playground-half" }, this.losses, curvesLegend),
     ];
@@ -85,18 +151,28 @@ class Laboratory {
   drive() {
     const run = calm()
       ? [button("10 rounds", () => this.run(10)), button("100 rounds", () => this.run(100))]
-      : [button("Slow", () => this.play(1)), button("Fast", () => this.play(100)), button("Pause", () => this.pause())];
+      : [
+          button("Slow", () => this.play(1)),
+          button("Fast", () => this.play(100)),
+          button("Pause", () => this.pause()),
+        ];
     const row = [button("Step", () => this.run(1)), ...run, button("Reset", () => this.reset())];
     return el("p", { class: "playground-buttons" }, ...row);
   }
 
   experiments() {
-    const begin = (name) => () => { this.apply(EXPERIMENTS[name]); this.reset(); };
-    return el("p", { class: "playground-buttons" },
+    const begin = (name) => () => {
+      this.apply(EXPERIMENTS[name]);
+      this.reset();
+    };
+    return el(
+      "p",
+      { class: "playground-buttons" },
       button("Balanced game", begin("balanced")),
       button("Provoke mode collapse", begin("collapse")),
       button("Provoke a dominant discriminator", begin("dominance")),
-      button("Cure (no reset)", () => this.cure()));
+      button("Cure (no reset)", () => this.cure()),
+    );
   }
 
   /** Moves all controls but the noise and the seed to an experiment's settings. */
@@ -159,7 +235,10 @@ class Laboratory {
   round() {
     const { game, history } = this;
     game.round();
-    for (const [values, loss] of [[history.d, game.dLoss], [history.g, game.gLoss]]) {
+    for (const [values, loss] of [
+      [history.d, game.dLoss],
+      [history.g, game.gLoss],
+    ]) {
       values.push(loss ?? NaN);
       if (values.length > MEMORY) values.shift();
     }
@@ -195,7 +274,14 @@ class Laboratory {
     points(plane, game.real.subarray(0, 2 * SHOWN), LIMIT, "ring");
     points(plane, game.samples(SHOWN), LIMIT, "cross");
     const { d, g } = this.history;
-    curves(this.losses, [[d, [], "--pst-color-primary"], [g, [12, 8], "--pst-color-secondary"]], 2 * Math.log(2));
+    curves(
+      this.losses,
+      [
+        [d, [], "--pst-color-primary"],
+        [g, [12, 8], "--pst-color-secondary"],
+      ],
+      2 * Math.log(2),
+    );
     this.tell();
   }
 
@@ -203,7 +289,8 @@ class Laboratory {
   tell() {
     const { rounds, dLoss, gLoss, dReal, dFake, gNorm } = this.game;
     const { covered, spots, near } = this.measured;
-    const number = (v) => (v === undefined ? "–" : Math.abs(v) < 0.01 && v ? v.toExponential(1) : v.toFixed(2));
+    const number = (v) =>
+      v === undefined ? "–" : Math.abs(v) < 0.01 && v ? v.toExponential(1) : v.toFixed(2);
     const rows = [
       ["rounds played", rounds],
       ["spots covered", `${covered} of ${spots}`],
@@ -214,13 +301,25 @@ class Laboratory {
       ["mean D of generated points", number(dFake)],
       ["norm of the generator’s gradient", number(gNorm)],
     ];
-    this.facts.replaceChildren(...rows.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, String(value)))));
-    this.plane.setAttribute("aria-label", `Plane with real points (${this.toy.name}), generated points and the discriminator’s verdict after ${rounds} rounds: ${covered} of ${spots} spots covered.`);
-    this.losses.setAttribute("aria-label", `Losses by round; last: discriminator ${number(dLoss)}, generator ${number(gLoss)}.`);
+    this.facts.replaceChildren(
+      ...rows.map(([name, value]) =>
+        el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, String(value))),
+      ),
+    );
+    this.plane.setAttribute(
+      "aria-label",
+      `Plane with real points (${this.toy.name}), generated points and the discriminator’s verdict after ${rounds} rounds: ${covered} of ${spots} spots covered.`,
+    );
+    this.losses.setAttribute(
+      "aria-label",
+      `Losses by round; last: discriminator ${number(dLoss)}, generator ${number(gLoss)}.`,
+    );
   }
 
   announce(first = "") {
     const { covered, spots, near } = this.measured;
-    this.say(`${first} Round ${this.game.rounds}: ${covered} of ${spots} spots covered, ${Math.round(100 * near)} % of the samples near one.`.trim());
+    this.say(
+      `${first} Round ${this.game.rounds}: ${covered} of ${spots} spots covered, ${Math.round(100 * near)} % of the samples near one.`.trim(),
+    );
   }
 }

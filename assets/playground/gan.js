@@ -9,14 +9,27 @@ const mean = (values, f) => values.reduce((sum, v) => sum + f(v), 0) / values.le
 
 /** The generator's losses: value and slope in one logit, equations (9.8) to (9.10). */
 export const G_LOSSES = {
-  non_saturating: { name: "non-saturating (9.9)", value: (a) => softplus(-a), slope: (a) => sigmoid(a) - 1 },
+  non_saturating: {
+    name: "non-saturating (9.9)",
+    value: (a) => softplus(-a),
+    slope: (a) => sigmoid(a) - 1,
+  },
   minimax: { name: "minimax (9.8)", value: (a) => -softplus(a), slope: (a) => -sigmoid(a) },
 };
 
 /** What the controls set.  `latentDim`, `hidden` and `seed` count from a reset on. */
 export const DEFAULTS = {
-  loss: "non_saturating", dRate: 3e-3, gRate: 1e-3, dSteps: 1, gSteps: 1, r1: 0,
-  gOptimizer: "adam", latentDim: 2, batch: 64, hidden: 64, seed: 1,
+  loss: "non_saturating",
+  dRate: 3e-3,
+  gRate: 1e-3,
+  dSteps: 1,
+  gSteps: 1,
+  r1: 0,
+  gOptimizer: "adam",
+  latentDim: 2,
+  batch: 64,
+  hidden: 64,
+  seed: 1,
 };
 
 /** A discriminator and a generator that take turns. */
@@ -55,7 +68,10 @@ export class Game {
   stepDiscriminator() {
     const { batch, dRate } = this.settings;
     const real = draw(this.toy, batch, this.random, this.normal);
-    const loss = this.addDiscriminatorGradient(real, this.generator.forward(this.noise(batch), batch));
+    const loss = this.addDiscriminatorGradient(
+      real,
+      this.generator.forward(this.noise(batch), batch),
+    );
     this.discriminator.step(dRate);
     return loss;
   }
@@ -87,7 +103,10 @@ export class Game {
     const n = z.length / this.latentDim;
     const { value, slope } = G_LOSSES[this.settings.loss];
     const logits = this.discriminator.forward(this.generator.forward(z, n), n);
-    const atSamples = this.discriminator.backward(logits.map((a) => slope(a) / n), false);
+    const atSamples = this.discriminator.backward(
+      logits.map((a) => slope(a) / n),
+      false,
+    );
     this.generator.backward(atSamples);
     return mean(logits, value);
   }

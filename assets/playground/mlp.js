@@ -54,10 +54,19 @@ export class MLP {
     let tangent = this.backward(new Float64Array(n).fill(1), false);
     const penalty = (weight / 2 / n) * tangent.reduce((sum, g) => sum + g * g, 0);
     this.layers.forEach((layer, l) => {
-      addGradient(layer, tangent, this.deltas[l].map((d) => (d * weight) / n), n, false);
+      addGradient(
+        layer,
+        tangent,
+        this.deltas[l].map((d) => (d * weight) / n),
+        n,
+        false,
+      );
       tangent = affine(layer, tangent, n);
       const open = this.values[l + 1];
-      if (l < this.layers.length - 1) tangent.forEach((_, i) => { if (open[i] === 0) tangent[i] = 0; });
+      if (l < this.layers.length - 1)
+        tangent.forEach((_, i) => {
+          if (open[i] === 0) tangent[i] = 0;
+        });
     });
     return penalty;
   }
@@ -79,7 +88,9 @@ export class MLP {
   /** One step of plain gradient descent, then the sums are zero again. */
   descend(rate) {
     for (const { value, grad } of this.parameters()) {
-      value.forEach((w, i) => { value[i] = w - rate * grad[i]; });
+      value.forEach((w, i) => {
+        value[i] = w - rate * grad[i];
+      });
       grad.fill(0);
     }
   }

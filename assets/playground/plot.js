@@ -50,7 +50,12 @@ function contour(context, d, side, unit) {
   for (let row = 0; row < side - 1; row++) {
     for (let column = 0; column < side - 1; column++) {
       const k = row * side + column;
-      const corners = [[k, 0, 0], [k + 1, 1, 0], [k + side + 1, 1, 1], [k + side, 0, 1]];
+      const corners = [
+        [k, 0, 0],
+        [k + 1, 1, 0],
+        [k + side + 1, 1, 1],
+        [k + side, 0, 1],
+      ];
       const cuts = [];
       corners.forEach(([i, x, y], c) => {
         const [j, u, v] = corners[(c + 1) % 4];
@@ -103,13 +108,37 @@ export function curves(canvas, series, level) {
   context.font = "22px sans-serif";
   context.fillStyle = colour(canvas, "--pst-color-text-base");
   const ink = context.fillStyle;
-  line(context, [[0, y(level)], [width, y(level)]], [2, 6], ink, 1.5);
-  line(context, [[0, y(0)], [width, y(0)]], [], colour(canvas, "--pst-color-border"), 1.5);
+  line(
+    context,
+    [
+      [0, y(level)],
+      [width, y(level)],
+    ],
+    [2, 6],
+    ink,
+    1.5,
+  );
+  line(
+    context,
+    [
+      [0, y(0)],
+      [width, y(0)],
+    ],
+    [],
+    colour(canvas, "--pst-color-border"),
+    1.5,
+  );
   context.fillText("2 log 2", 4, y(level) - 6);
   context.fillText("0", 4, y(0) - 6);
   for (const [values, dash, name] of series) {
     const x = (i) => (width * i) / Math.max(1, values.length - 1);
-    line(context, values.map((v, i) => [x(i), y(v)]), dash, colour(canvas, name), 2);
+    line(
+      context,
+      values.map((v, i) => [x(i), y(v)]),
+      dash,
+      colour(canvas, name),
+      2,
+    );
   }
 }
 

@@ -1,9 +1,15 @@
 // The toy densities of the book, and the spots by which coverage is counted.
 
 const PI = Math.PI;
-const ring = Array.from({ length: 8 }, (_, k) => [2 * Math.cos((k * PI) / 4), 2 * Math.sin((k * PI) / 4)]);
+const ring = Array.from({ length: 8 }, (_, k) => [
+  2 * Math.cos((k * PI) / 4),
+  2 * Math.sin((k * PI) / 4),
+]);
 const grid = Array.from({ length: 25 }, (_, k) => [(k % 5) - 2, Math.floor(k / 5) - 2]);
-const dark = Array.from({ length: 8 }, (_, k) => [(k >> 1) - 1.5, 2 * (k % 2) + ((k >> 1) % 2) - 1.5]);
+const dark = Array.from({ length: 8 }, (_, k) => [
+  (k >> 1) - 1.5,
+  2 * (k % 2) + ((k >> 1) % 2) - 1.5,
+]);
 
 /** A point of one of the two half circles; `u` and `v` in [0, 1). */
 function moon(u, v) {
@@ -25,12 +31,18 @@ export const TOYS = {
   ring: { name: "ring of 8", at: (u) => pick(ring, u), noise: 0.1, spots: ring, radius: 0.3 },
   grid: { name: "grid of 25", at: (u) => pick(grid, u), noise: 0.05, spots: grid, radius: 0.15 },
   moons: {
-    name: "two moons", at: moon, noise: 0.1, radius: 0.3,
+    name: "two moons",
+    at: moon,
+    noise: 0.1,
+    radius: 0.3,
     spots: [...along(8, (u) => moon(u, 0)), ...along(8, (u) => moon(u, 1))],
   },
   spiral: { name: "spiral", at: spiral, noise: 0.1, spots: along(24, spiral), radius: 0.4 },
   checkerboard: {
-    name: "checkerboard", noise: 0, spots: dark, radius: 0.5,
+    name: "checkerboard",
+    noise: 0,
+    spots: dark,
+    radius: 0.5,
     at: (u, v, w) => pick(dark, u).map((c, i) => c + [v, w][i] - 0.5),
   },
 };

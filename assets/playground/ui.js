@@ -40,8 +40,14 @@ export function slider({ label, min, max, step, value, show = String, change }) 
     input.setAttribute("aria-valuetext", output.textContent);
   };
   input.value = value;
-  input.addEventListener("input", () => { tell(); change(input.valueAsNumber); });
-  const set = (v) => { input.value = v; tell(); };
+  input.addEventListener("input", () => {
+    tell();
+    change(input.valueAsNumber);
+  });
+  const set = (v) => {
+    input.value = v;
+    tell();
+  };
   return { ...labelled(label, input, output), set };
 }
 
@@ -49,7 +55,9 @@ export function slider({ label, min, max, step, value, show = String, change }) 
 export function select({ label, options, value, change }) {
   const items = options.map(([v, text]) => el("option", { value: v }, text));
   const input = el("select", { onchange: () => change(input.value) }, ...items);
-  const set = (v) => { input.value = String(v); };
+  const set = (v) => {
+    input.value = String(v);
+  };
   set(value);
   return { ...labelled(label, input), set };
 }
@@ -64,7 +72,9 @@ export function status(pause = 700) {
   let timer = 0;
   const say = (text) => {
     clearTimeout(timer);
-    timer = setTimeout(() => { line.textContent = text; }, pause);
+    timer = setTimeout(() => {
+      line.textContent = text;
+    }, pause);
   };
   return { line, say };
 }
@@ -90,13 +100,18 @@ export function cell(k, columns, size) {
 export function place(event, element) {
   const box = element.getBoundingClientRect();
   const clip = (v) => Math.min(1, Math.max(0, v));
-  return [clip((event.clientX - box.left) / box.width), clip((event.clientY - box.top) / box.height)];
+  return [
+    clip((event.clientX - box.left) / box.width),
+    clip((event.clientY - box.top) / box.height),
+  ];
 }
 
 /** Calls `move` with the place of a pressed pointer, and `end` when it is let go. */
 export function drag(element, move, end = () => {}) {
   let active = false;
-  const follow = (event) => { if (active) move(...place(event, element)); };
+  const follow = (event) => {
+    if (active) move(...place(event, element));
+  };
   element.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     active = true;
@@ -105,7 +120,12 @@ export function drag(element, move, end = () => {}) {
   });
   element.addEventListener("pointermove", follow);
   for (const name of ["pointerup", "pointercancel"]) {
-    element.addEventListener(name, () => { if (active) { active = false; end(); } });
+    element.addEventListener(name, () => {
+      if (active) {
+        active = false;
+        end();
+      }
+    });
   }
 }
 

@@ -207,7 +207,7 @@ def test_fault_in_the_generator_is_found(demo, page, fault):
     [
         ("runtime.js", "new Float32Array(bias);", "new Float32Array(bias.length);"),
         ("runtime.js", "v < 0 ? slope * v : v", "v < 0 ? 0.2 * v : v"),
-        ("latent.js", "point[axis] = v; draw();", "point[axis] = v;"),
+        ("latent.js", "point[axis] = v;\n        draw();", "point[axis] = v;"),
     ],
     ids=["bias", "slope", "no redraw"],
 )
@@ -265,6 +265,9 @@ GRADIENTS = """async (url) => {
         const gLoss = () => game.addGeneratorGradient(z);
         for (const [player, loss] of [["discriminator", dLoss], ["generator", gLoss]]) {
             const net = game[player];
+            // No bias may be zero: a unit must not sit exactly on its corner.
+            net.layers.forEach(({ b }) => b.value.forEach((_, i) => {
+                b.value[i] = 0.1 * game.normal(); }));
             const clear = () => net.parameters().forEach((p) => p.grad.fill(0));
             clear();
             if (player === "discriminator") game.addDiscriminatorGradient(real, fake);
@@ -324,7 +327,7 @@ def test_lab_steps_by_keyboard_and_repeats(demo):
     step = figure.get_by_role("button", name="Step", exact=True)
     runs = []
     for _ in range(2):
-        figure.get_by_role("button", name="Reset").press("Enter")
+        figure.get_by_role("button", name="Reset", exact=True).press("Enter")
         start = pixels(plane)
         for _ in range(5):
             step.press("Space")
@@ -340,7 +343,7 @@ def test_lab_steps_by_keyboard_and_repeats(demo):
 def test_lab_runs_and_pauses_by_mouse(demo, page):
     figure = demo("gan-lab")
     for name in ("Slow", "Fast"):
-        figure.get_by_role("button", name="Reset").click()
+        figure.get_by_role("button", name="Reset", exact=True).click()
         figure.get_by_role("button", name=name).click()
         page.wait_for_timeout(1000)
         figure.get_by_role("button", name="Pause").click()
@@ -353,7 +356,7 @@ def test_lab_runs_and_pauses_by_mouse(demo, page):
 
 def test_lab_draws_a_distribution_with_the_mouse(demo, page):
     figure = demo("gan-lab")
-    figure.get_by_label("Real points").select_option("drawn")
+    figure.get_by_role("combobox", name="Real points").select_option("drawn")
     box = figure.locator(".playground-plane").bounding_box()
     page.mouse.move(box["x"] + 30, box["y"] + 30)
     page.mouse.down()
