@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import struct
@@ -232,6 +233,25 @@ def grey(images: np.ndarray) -> np.ndarray:
     return np.floor(127.5 * (1 - images[..., 0].astype("float64")) + 0.5).astype("u1")
 
 
+def chapter_knobs(name: str) -> dict[str, Any]:
+    """Return the knobs of a chapter, from its cell that is tagged ``parameters``.
+
+    Args:
+        name: The notebook's name without its ending, such as ``"11-dcgan"``.
+    """
+    book = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+    tagged = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    knobs: dict[str, Any] = {}
+    for line in ast.parse("".join(tagged[0]["source"])).body:
+        assert isinstance(line, ast.Assign)
+        names, value = line.targets[0], ast.literal_eval(line.value)
+        if isinstance(names, ast.Tuple):
+            knobs |= zip((n.id for n in names.elts), value, strict=True)
+        else:
+            knobs[names.id] = value
+    return knobs
+
+
 def train_decoder() -> Any:
     """Train the two-coordinate VAE of chapter 07, and return its decoder."""
     import keras
@@ -239,10 +259,11 @@ def train_decoder() -> Any:
     from genai_utils import data
     from genai_utils.vae import make_dense_vae
 
+    knobs = chapter_knobs("07-vae-in-practice")
     x, _ = data.digits("train")
-    vae = make_dense_vae((16, 16, 1), 2, seed=0)
+    vae = make_dense_vae((16, 16, 1), 2, seed=knobs["SEED"])
     vae.compile(keras.optimizers.Adam(1e-3))
-    vae.fit(x, batch_size=64, epochs=60, verbose=0)
+    vae.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
     return vae.decoder
 
 
@@ -253,16 +274,17 @@ def train_generator() -> Any:
     from genai_utils import data
     from genai_utils.gan import make_dcgan
 
+    knobs = chapter_knobs("11-dcgan")
     x, _ = data.digits("train")
-    gan = make_dcgan((16, 16, 1), 64, seed=0)
+    gan = make_dcgan((16, 16, 1), knobs["LATENT_DIM"], seed=knobs["SEED"])
     average = {"use_ema": True, "ema_momentum": 0.99}
     gan.compile(
         {
-            "discriminator": keras.optimizers.Adam(5e-4, beta_1=0.5),
-            "generator": keras.optimizers.Adam(5e-4, beta_1=0.5, **average),
+            "discriminator": keras.optimizers.Adam(knobs["D_RATE"], beta_1=0.5),
+            "generator": keras.optimizers.Adam(knobs["G_RATE"], beta_1=0.5, **average),
         }
     )
-    gan.fit(x, batch_size=64, epochs=30, verbose=0)
+    gan.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
     return gan.generator
 
 

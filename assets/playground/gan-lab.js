@@ -46,7 +46,7 @@ class Laboratory {
   makeView() {
     this.plane = picture(480, 480, "", "playground-plane");
     this.losses = picture(480, 200, "", "playground-curves");
-    this.facts = el("table", { class: "playground-table" });
+    this.facts = el("table", { class: "playground-table", "aria-label": "State of the game" });
     const { line, say } = status(200);
     Object.assign(this, { line, say });
   }

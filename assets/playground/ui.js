@@ -33,7 +33,7 @@ function labelled(label, input, ...after) {
 
 /** A range with its value beside it.  `show` turns the number into text. */
 export function slider({ label, min, max, step, value, show = String, change }) {
-  const output = el("output", {}, show(value));
+  const output = el("output", { "aria-live": "off" }, show(value));
   const input = el("input", { type: "range", min, max, step, "aria-valuetext": show(value) });
   const tell = () => {
     output.textContent = show(input.valueAsNumber);
