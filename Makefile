@@ -15,7 +15,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book site test lint format unit nbval linkcheck test-engines \
+.PHONY: help setup book site demos test lint format unit nbval linkcheck test-engines \
 	notebooks views student lock clean \
 	bench-steps bench-scale bench-quality bench-book bench-pages
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
@@ -112,6 +112,9 @@ bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against the
 
 bench-pages: setup  ## write the pages of results from benchmarks/results/
 	$(BIN)/python -m benchmarks.page
+
+demos: setup  ## train the models of the live demos and write them, with their pictures
+	KERAS_BACKEND=tensorflow $(BIN)/python -m tools.export_models
 
 lock:  ## pin the requirements again (needs the network)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
