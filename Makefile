@@ -15,7 +15,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book site pdf test lint format unit nbval linkcheck browser \
+.PHONY: help setup book site demos pdf test lint format unit nbval linkcheck browser \
 	test-engines notebooks views student lock clean \
 	bench-steps bench-scale bench-quality bench-book bench-pages bench-site
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
@@ -122,6 +122,9 @@ bench-site: setup site  ## weight and speed of every page in Chromium
 
 bench-pages: setup  ## write the pages of results from benchmarks/results/
 	$(BIN)/python -m benchmarks.page
+
+demos: setup  ## train the models of the live demos and write them, with their pictures
+	KERAS_BACKEND=tensorflow $(BIN)/python -m tools.export_models
 
 lock:  ## pin the requirements again (needs the network)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

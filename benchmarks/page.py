@@ -87,6 +87,8 @@ def plain(value: Any, head: tuple[str, str]) -> str:
     """Write any results as one table: of records, or of names and values."""
     if isinstance(value, list) and value and all(isinstance(x, dict) for x in value):
         return records(value)
+    if isinstance(value, list) and all(isinstance(x, str) for x in value):
+        return "\n".join(f"- {x}" for x in value)
     return table(head, leaves(value)) if isinstance(value, dict) else number(value)
 
 
@@ -227,8 +229,7 @@ def quality(results: dict[str, dict]) -> str:
             f"Floor, between two sets of real pictures: {number(float(floor))}."
         )
     if found.get("not_run"):
-        listed = [x if isinstance(x, str) else number(x) for x in found["not_run"]]
-        text.append("Not run:\n\n" + "\n".join(f"- {x}" for x in listed))
+        text.append("Not run:\n\n" + plain(found["not_run"], ("", "")))
     return "\n\n".join(text)
 
 

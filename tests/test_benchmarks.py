@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.scale import bend
+
 quality = pytest.importorskip("benchmarks.quality")
 
 
@@ -43,3 +45,16 @@ def test_averages_are_lent_and_taken_back():
         assert all((v.numpy() == 7).all() for v in model.generator.trainable_variables)
     after = [v.numpy() for v in model.generator.trainable_variables]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize(("fixed", "start"), [(0.0, 1), (8.0, 16), (30.0, 64)])
+def test_the_bend_lies_where_the_fixed_cost_stops_to_matter(fixed, start):
+    sizes = (1, 4, 16, 64, 256)
+    rows = [
+        {"varied": "batch", "value": n, "milliseconds_a_step": fixed + n, "work": n}
+        for n in sizes
+    ]
+    line = bend(rows, "work")
+    assert f"from {start} on" in line
+    times = (fixed + 1) / (fixed + 256) * 256
+    assert f"at 1 a step costs {times:.1f} times" in line

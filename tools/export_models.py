@@ -1,0 +1,391 @@
+"""Write the models of the live demos, what Keras draws with them, and still pictures.
+
+`make demos` trains the two-coordinate VAE as chapter 07 does and the DCGAN as chapter
+11 does, and writes ``assets/models/*.bin``, ``assets/models/*.png`` and
+``tests/goldens/*.npz``.  What a file holds is said in ``assets/playground/runtime.js``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+MAGIC = b"GENAIBK1"
+MOST_MULTIPLY_ADDS = 10_000_000  # a picture, so that a demo stays quick on a phone
+GRID = 24  # samples that the generator demo shows at once
+POINTS = [(0.0, 0.0), (1.0, -0.5), (-1.5, 1.25), (0.3, 2.0), (-0.65, -1.1), (2.4, 0.05)]
+
+
+def network_spec(model: Any) -> tuple[dict, list[np.ndarray], list[np.ndarray]]:
+    """Describe a sequential Keras network for the runtime, BatchNorm folded away.
+
+    Args:
+        model: A built ``keras.Sequential`` of Dense, Conv2DTranspose (padding
+            "same"), BatchNormalization (after one of these), Reshape, Flatten,
+            Dropout, ReLU, LeakyReLU and Activation layers.
+
+    Returns:
+        The header, and the biases and weights in the order of the layers; kernels of
+        convolutions as ``(height, width, input channels, output channels)``.
+
+    Raises:
+        ValueError: If a layer is not supported, or a picture costs too much.
+    """
+    layers: list[dict] = []
+    cost = 0
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind in ("Dense", "Conv2DTranspose"):
+            linear, madds = _linear(layer, kind)
+            layers.append(linear)
+            cost += madds
+            layers += _activation(layer.activation, layer.name)
+        elif kind == "BatchNormalization":
+            _fold(layer, layers)
+        elif kind in ("ReLU", "LeakyReLU", "Activation"):
+            layers += _activation_layer(layer, kind)
+        elif kind not in ("InputLayer", "Reshape", "Flatten", "Dropout"):
+            raise _refused(layer, "its kind is not supported")
+    if cost > MOST_MULTIPLY_ADDS:
+        raise ValueError(
+            f"`model` must cost at most {MOST_MULTIPLY_ADDS:,} multiply-adds a "
+            f"picture. Received: {cost:,}. Use fewer filters."
+        )
+    return _packed(model, layers)
+
+
+def _packed(model: Any, layers: list[dict]) -> tuple[dict, list, list]:
+    """Replace the arrays in ``layers`` by ``[start, end]`` in the file's blocks."""
+    biases = [s["bias"] for s in layers if "bias" in s]
+    weights = [s["weight"] for s in layers if "weight" in s]
+    start = {"bias": 0, "weight": 0}
+    for spec in layers:
+        for key in start.keys() & spec.keys():
+            end = start[key] + spec[key].size
+            spec[key] = [start[key], end]
+            start[key] = end
+    header = {
+        "inputs": math.prod(model.input_shape[1:]),
+        "shape": list(model.output_shape[1:]),
+        "biases": start["bias"],
+        "layers": layers,
+    }
+    return header, biases, weights
+
+
+def _array(variable: Any) -> np.ndarray:
+    from keras import ops
+
+    return ops.convert_to_numpy(variable).astype("float64")
+
+
+def _refused(layer: Any, why: str) -> ValueError:
+    return ValueError(
+        f"`model` must hold layers that the demos can run. Received: "
+        f"{type(layer).__name__} {layer.name!r}: {why}. Add it to runtime.js, or do "
+        "without it."
+    )
+
+
+def _linear(layer: Any, kind: str) -> tuple[dict, int]:
+    """Describe a layer with a kernel, and count its multiply-adds."""
+    kernel = _array(layer.kernel)
+    if kind == "Dense":
+        if len(layer.input.shape) != 2:
+            raise _refused(layer, "its input has more than one axis")
+        spec = {"kind": "dense", "outputs": layer.units, "weight": kernel}
+        madds = kernel.size
+    else:
+        _check_convolution(layer)
+        kernel = kernel.transpose(0, 1, 3, 2)  # (height, width, inputs, outputs)
+        places = list(layer.input.shape[1:])
+        spec = {"kind": "conv2d_transpose", "input": places, "weight": kernel}
+        spec |= {"kernel": list(kernel.shape[:2]), "stride": list(layer.strides)}
+        spec |= {"outputs": layer.filters}
+        madds = kernel.size * places[0] * places[1]
+    size = spec["outputs"]
+    bias = _array(layer.bias) if layer.use_bias else np.zeros(size)
+    return spec | {"bias": bias}, madds
+
+
+def _check_convolution(layer: Any) -> None:
+    if layer.padding != "same" or layer.output_padding not in (None, (None, None)):
+        raise _refused(layer, "only padding 'same' is supported")
+    if tuple(layer.dilation_rate) != (1, 1):
+        raise _refused(layer, "dilation is not supported")
+    if layer.data_format != "channels_last":
+        raise _refused(layer, "only channels last are supported")
+
+
+def _fold(norm: Any, layers: list[dict]) -> None:
+    """Fold a BatchNorm into the linear layer before it, eq. (11.4) in use."""
+    if not layers or "weight" not in layers[-1] or norm.axis not in (-1, 3, 1):
+        raise _refused(norm, "it does not follow a Dense or Conv2DTranspose layer")
+    if norm.axis == 1 and len(norm.input.shape) != 2:
+        raise _refused(norm, "only channels last are supported")
+    spec = layers[-1]
+    mean = _array(norm.moving_mean)
+    gamma = _array(norm.gamma) if norm.scale else np.ones_like(mean)
+    beta = _array(norm.beta) if norm.center else np.zeros_like(mean)
+    factor = gamma / np.sqrt(_array(norm.moving_variance) + norm.epsilon)
+    times = spec["outputs"] // len(mean)  # a Reshape may stand between the two
+    factor, mean, beta = (np.tile(v, times) for v in (factor, mean, beta))
+    spec["weight"] = spec["weight"] * factor
+    spec["bias"] = (spec["bias"] - mean) * factor + beta
+
+
+def _activation(function: Any, name: str) -> list[dict]:
+    kinds = {
+        "linear": [],
+        "relu": [{"kind": "leaky_relu", "slope": 0.0}],
+        "leaky_relu": [{"kind": "leaky_relu", "slope": 0.2}],  # Keras' default
+        "tanh": [{"kind": "tanh"}],
+        "sigmoid": [{"kind": "sigmoid"}],
+    }
+    word = getattr(function, "__name__", repr(function))
+    if word not in kinds:
+        raise ValueError(
+            f"`model` must use one of {', '.join(kinds)}. Received: {word!r} in layer "
+            f"{name!r}. Choose another activation."
+        )
+    return kinds[word]
+
+
+def _activation_layer(layer: Any, kind: str) -> list[dict]:
+    if kind == "Activation":
+        return _activation(layer.activation, layer.name)
+    if kind == "ReLU" and (layer.max_value is not None or layer.threshold):
+        raise _refused(layer, "a ceiling or a threshold is not supported")
+    return [{"kind": "leaky_relu", "slope": float(layer.negative_slope)}]
+
+
+def model_bytes(model: Any) -> bytes:
+    """Return a network as the bytes of a model file.
+
+    Args:
+        model: As for :func:`network_spec`.
+
+    Raises:
+        ValueError: If a layer is not supported, or a weight is too large for float16.
+    """
+    header, biases, weights = network_spec(model)
+    weight = np.concatenate([w.ravel() for w in weights])
+    if np.abs(weight).max() > np.finfo(np.float16).max:
+        raise ValueError(
+            "The weights of `model` must fit into float16. Received: a size of "
+            f"{np.abs(weight).max():.3g}. Rescale the layers."
+        )
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    bias = np.concatenate(biases).astype("<f4").tobytes()
+    length = struct.pack("<I", len(text))
+    return MAGIC + length + text + bias + weight.astype("<f2").tobytes()
+
+
+def normals(seed: int, n: int) -> np.ndarray:
+    """Return the noise of ``assets/playground/noise.js``, shape ``(n,)``, float32.
+
+    Args:
+        seed: A whole number from 0 to 2**32 - 1.
+        n: How many numbers.
+    """
+    u = _uniform(seed, 2 * n).reshape(n, 2)
+    radius = np.sqrt(-2 * np.log(1 - u[:, 0]))
+    return (radius * np.cos(2 * np.pi * u[:, 1])).astype("float32")
+
+
+def _uniform(seed: int, n: int) -> np.ndarray:
+    """Return mulberry32's uniform numbers in [0, 1)."""
+    state, out = seed, np.empty(n)
+    for i in range(n):
+        state = (state + 0x6D2B79F5) % 2**32
+        t = (state ^ (state >> 15)) * (state | 1) % 2**32
+        t ^= (t + (t ^ (t >> 7)) * (t | 61)) % 2**32
+        out[i] = (t ^ (t >> 14)) / 2**32
+    return out
+
+
+def arc(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """Return the point at ``t`` on the arc from ``a`` to ``b``, eq. (11.7).
+
+    Args:
+        a: Start, shape ``(d,)``.
+        b: End, same shape.
+        t: From 0 to 1.
+    """
+    omega = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    return (np.sin((1 - t) * omega) * a + np.sin(t * omega) * b) / np.sin(omega)
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Return images in [-1, 1] as grey levels, -1 white: ``(n, H, W)``, uint8.
+
+    Args:
+        images: Shape ``(n, H, W, 1)``.
+    """
+    return np.floor(127.5 * (1 - images[..., 0].astype("float64")) + 0.5).astype("u1")
+
+
+def chapter_knobs(name: str) -> dict[str, Any]:
+    """Return the knobs of a chapter, from its cell that is tagged ``parameters``.
+
+    Args:
+        name: The notebook's name without its ending, such as ``"11-dcgan"``.
+    """
+    book = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+    tagged = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    knobs: dict[str, Any] = {}
+    for line in ast.parse("".join(tagged[0]["source"])).body:
+        assert isinstance(line, ast.Assign)
+        names, value = line.targets[0], ast.literal_eval(line.value)
+        if isinstance(names, ast.Tuple):
+            knobs |= zip((n.id for n in names.elts), value, strict=True)
+        else:
+            knobs[names.id] = value
+    return knobs
+
+
+def train_decoder() -> Any:
+    """Train the two-coordinate VAE of chapter 07, and return its decoder."""
+    import keras
+
+    from genai_utils import data
+    from genai_utils.vae import make_dense_vae
+
+    knobs = chapter_knobs("07-vae-in-practice")
+    x, _ = data.digits("train")
+    vae = make_dense_vae((16, 16, 1), 2, seed=knobs["SEED"])
+    vae.compile(keras.optimizers.Adam(1e-3))
+    vae.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
+    return vae.decoder
+
+
+def train_generator() -> Any:
+    """Train the DCGAN of chapter 11, and return its generator, weights averaged."""
+    import keras
+
+    from genai_utils import data
+    from genai_utils.gan import make_dcgan
+
+    knobs = chapter_knobs("11-dcgan")
+    x, _ = data.digits("train")
+    gan = make_dcgan((16, 16, 1), knobs["LATENT_DIM"], seed=knobs["SEED"])
+    average = {"use_ema": True, "ema_momentum": 0.99}
+    gan.compile(
+        {
+            "discriminator": keras.optimizers.Adam(knobs["D_RATE"], beta_1=0.5),
+            "generator": keras.optimizers.Adam(knobs["G_RATE"], beta_1=0.5, **average),
+        }
+    )
+    gan.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
+    return gan.generator
+
+
+def decoder_goldens(decoder: Any) -> dict[str, np.ndarray]:
+    """Return latent points and what Keras draws there, as grey levels."""
+    z = np.array(POINTS, "float32")
+    return {"z": z, "pixels": grey(decoder.predict(z, verbose=0))}
+
+
+def generator_goldens(generator: Any) -> dict[str, np.ndarray]:
+    """Return what Keras draws for two seeds, and on a walk between two samples."""
+    size = generator.input_shape[-1]
+    goldens = {}
+    for seed in (1, 2):
+        z = normals(seed, GRID * size).reshape(GRID, size)
+        goldens[f"seed_{seed}"] = grey(generator.predict(z, verbose=0))
+    z = normals(1, GRID * size).reshape(GRID, size).astype("float64")
+    t = np.linspace(0, 1, 11)
+    path = np.stack([arc(z[0], z[1], s) for s in t]).astype("float32")
+    return goldens | {"walk": grey(generator.predict(path, verbose=0))}
+
+
+def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
+    """Write grey pictures, row by row, as one PNG, with gaps as in the demos.
+
+    Args:
+        pixels: ``(n, H, W)``, uint8, with ``n`` a multiple of ``columns``.
+        columns: Pictures in a row.
+        path: Where to.
+    """
+    from PIL import Image
+
+    n, h, w = pixels.shape
+    framed = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), constant_values=255)
+    rows = framed.reshape(n // columns, columns, h + 2, w + 2).swapaxes(1, 2)
+    page = Image.fromarray(rows.reshape(n // columns * (h + 2), columns * (w + 2)))
+    size = (3 * page.width, 3 * page.height)
+    page.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
+
+
+def save_game_still(path: Path) -> None:
+    """Train the GAN of chapter 09 on the ring, and draw what the laboratory shows."""
+    import keras
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    from genai_utils import data, gan
+
+    ring = data.toy("ring", 4_000, seed=0)
+    keras.utils.set_random_seed(0)
+    model = gan.make_toy_gan(seed=0)
+    names = "discriminator", "generator"
+    model.compile({n: keras.optimizers.Adam(1e-3, beta_1=0.5) for n in names})
+    model.fit(ring, epochs=60, batch_size=200, verbose=0)
+    side = np.linspace(-3, 3, 121)
+    points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype("float32")
+    logits = model.discriminator.predict(points, batch_size=5000, verbose=0)
+    verdict = 1 / (1 + np.exp(-logits.reshape(121, 121)))
+    fake = model.sample(400, seed=1)
+    figure, ax = plt.subplots(figsize=(5, 5))
+    ax.set_position((0, 0, 1, 1))
+    ax.pcolormesh(side, side, verdict, cmap="viridis", vmin=0, vmax=1)
+    ax.contour(side, side, verdict, [0.5], colors="w", linewidths=1.5)
+    ax.plot(*ring[:400].T, "o", ms=3, mfc="w", mec="k", mew=0.4)
+    ax.plot(*fake.T, "x", ms=5, color="#ff7f0e")
+    ax.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[])
+    figure.savefig(path, dpi=96)
+
+
+def main() -> None:
+    """Train, write models, goldens and stills, and say what was written."""
+    from genai_utils.seeds import set_seed
+
+    models, goldens = ROOT / "assets" / "models", ROOT / "tests" / "goldens"
+    models.mkdir(exist_ok=True)
+    goldens.mkdir(exist_ok=True)
+    for name, train, draw in (
+        ("decoder", train_decoder, decoder_goldens),
+        ("generator", train_generator, generator_goldens),
+    ):
+        set_seed(0)
+        network = train()
+        (models / f"{name}.bin").write_bytes(model_bytes(network))
+        np.savez_compressed(goldens / f"{name}.npz", **draw(network))
+        pictures = _still_pictures(network, name)
+        save_still(pictures, 6 if name == "generator" else 13, models / f"{name}.png")
+        print(f"{name}: {(models / f'{name}.bin').stat().st_size:,} bytes")
+    save_game_still(models / "gan-lab.png")
+
+
+def _still_pictures(network: Any, name: str) -> np.ndarray:
+    """Return the map of the decoder, or the sheet of samples, of the demos."""
+    if name == "generator":
+        z = normals(1, GRID * network.input_shape[-1]).reshape(GRID, -1)
+    else:
+        side = 3 * ((2 * np.arange(13) + 1) / 13 - 1)
+        z = np.stack(np.meshgrid(side, side[::-1]), axis=-1).reshape(-1, 2)
+    return grey(network.predict(z.astype("float32"), verbose=0))
+
+
+if __name__ == "__main__":
+    main()
