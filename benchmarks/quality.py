@@ -138,9 +138,9 @@ def score_vae(x_test: np.ndarray) -> Callable[[VAE], dict]:
 def dcgan(
     seed: int = 0,
     filters: tuple[int, int] = (64, 32),
-    rates: tuple[float, float] = (5e-4, 5e-4),
+    rates: tuple[float, float] = (5e-4, 2e-3),
     memory: float = 0.998,
-    dropout: float = 0.3,
+    dropout: float = 0.0,
 ) -> GAN:
     """Make the book's DCGAN for MNIST, compiled."""
     keras.utils.set_random_seed(seed)
@@ -195,8 +195,8 @@ RUNS = {
         dcgan,
         64,
         (10, 20, 30, 60, 90, 120),
-        "book's DCGAN, channels 64-32, batch 64, Adam 5e-4 with beta_1 0.5, "
-        "dropout 0.3, averaged weights (0.998)",
+        "book's DCGAN, channels 64-32, batch 64, Adam with beta_1 0.5 and rates 5e-4 "
+        "(discriminator) and 2e-3 (generator), no dropout, averaged weights (0.998)",
     ),
     "dense_gan": Run(
         dense_gan,
@@ -208,27 +208,27 @@ RUNS = {
     "article_gan": Run(
         rivals.article_gan,
         256,
-        (10, 30, 60, 120),
+        (10, 30, 60),
         "the article's dense GAN, faults mended, batch 256, Adam 2e-4 with beta_1 0.5",
     ),
     "tutorial_dcgan": Run(
         rivals.tutorial_dcgan,
         256,
-        (30, 60, 120, 200, 300),
+        (30, 60, 120, 200),
         "network of TensorFlow's DCGAN tutorial, batch 256, Adam 1e-4",
         seeds=1,
     ),
     "conv_vae": Run(
         conv_vae,
         64,
-        (2, 5, 10, 20, 40, 60),
+        (2, 5, 10, 20, 40),
         "book's convolutional VAE, 16 latent coordinates, Bernoulli, batch 64, "
         "Adam 1e-3",
     ),
     "keras_vae": Run(
         rivals.keras_vae,
         128,
-        (10, 20, 40, 80, 160, 240),
+        (10, 20, 40, 80, 160),
         "network of the Keras VAE example, 2 latent coordinates, Bernoulli, batch 128, "
         "Adam 1e-3, on the training images alone",
         seeds=1,

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from genai_utils.checks import check_array
-from genai_utils.gradients import apply_gradients, value_and_gradients
+from genai_utils.gradients import value_and_gradients
 
 __all__ = ["Game", "Player"]
 
@@ -282,8 +282,7 @@ class Game(keras.Model):
         loss, logs, gradients = value_and_gradients(
             lambda: player.evaluate(x, True), player.variables, self.variables
         )
-        optimizer = self.optimizer.players[player.name]
-        apply_gradients(optimizer, gradients, player.variables)
+        self.optimizer.players[player.name].apply(gradients, player.variables)
         return {self._loss_name(player): loss, **logs}
 
     def _look(self, player: Player, x: Any) -> dict:

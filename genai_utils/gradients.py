@@ -1,6 +1,6 @@
 """Gradients on TensorFlow, JAX and PyTorch: the branches for each engine.
 
-The functions are used inside a training step, where Keras has already traced the
+Both functions are used inside a training step, where Keras has already traced the
 model; a loss is an ordinary function that reads Keras variables.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["apply_gradients", "input_gradients", "value_and_gradients"]
+__all__ = ["input_gradients", "value_and_gradients"]
 
 
 def value_and_gradients(
@@ -74,35 +74,6 @@ def _torch_gradients(loss_fn, variables):
         loss, logs = loss_fn()
     gradients = torch.autograd.grad(loss, [v.value for v in variables])
     return loss.detach(), {k: v.detach() for k, v in logs.items()}, list(gradients)
-
-
-def apply_gradients(
-    optimizer: keras.optimizers.Optimizer,
-    gradients: Sequence[Any],
-    variables: Sequence[keras.Variable],
-) -> None:
-    """Let an optimizer update some variables.
-
-    In a graph of TensorFlow the update alone is compiled by XLA.  Adam is a dozen
-    operations on each weight; one after another they go through memory a dozen times,
-    fused they do so once.
-
-    Args:
-        optimizer: Built for ``variables``.
-        gradients: One tensor for each of ``variables``, of its shape.
-        variables: What to update.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.executing_eagerly():
-
-            @tf.function(jit_compile=True, autograph=False)
-            def fused(gradients):
-                optimizer.apply(gradients, variables)
-
-            return fused(list(gradients))
-    optimizer.apply(gradients, variables)
 
 
 def input_gradients(fn: Callable[[Any], Any], x: Any) -> Any:
