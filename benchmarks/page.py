@@ -137,10 +137,14 @@ def steps(results: dict[str, dict]) -> str:
             "Ratios between these speeds:",
             plain(found["ratios"], ("what", "ratio")),
         ]
-    if found.get("compile_seconds"):
+    if parts := found.get("parts"):
+        names = list(next(iter(parts.values())))
+        rows = [[n, *(parts[engine].get(n) for engine in parts)] for n in names]
         text += [
-            "The first step is slower, because the engine compiles it:",
-            plain(found["compile_seconds"], ("what", "seconds")),
+            "Parts of a step, in milliseconds (shapes of the DCGAN at batch 128; Adam "
+            "on the weights of the dense generator; on PyTorch a gradient includes its "
+            "forward pass):",
+            table(["part", *parts], rows),
         ]
     return "\n\n".join(text)
 

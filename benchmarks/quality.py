@@ -135,39 +135,52 @@ def score_vae(x_test: np.ndarray) -> Callable[[VAE], dict]:
     return lambda model: {"elbo": round(float(model.elbo(x_test, seed=0).mean()), 2)}
 
 
+def adams(d_rate: float, g_rate: float, memory: float = 0.998) -> dict:
+    """Return both players' optimizers; the generator's averages its weights."""
+    adam = keras.optimizers.Adam
+    mean = {"use_ema": True, "ema_momentum": memory}
+    return {
+        "discriminator": adam(d_rate, beta_1=0.5),
+        "generator": adam(g_rate, beta_1=0.5, **mean),
+    }
+
+
 def dcgan(
-    seed: int = 0,
-    filters: tuple[int, int] = (64, 32),
-    rates: tuple[float, float] = (5e-4, 2e-3),
-    memory: float = 0.998,
-    dropout: float = 0.0,
+    seed: int = 0, rates: tuple[float, float] = (5e-4, 2e-3), dropout: float = 0.0
 ) -> GAN:
     """Make the book's DCGAN for MNIST, compiled."""
     keras.utils.set_random_seed(seed)
-    model = make_dcgan((28, 28, 1), 64, filters, seed=seed, dropout=dropout)
-    adam = keras.optimizers.Adam
-    mean = {"use_ema": True, "ema_momentum": memory}
-    model.compile(
-        {
-            "discriminator": adam(rates[0], beta_1=0.5),
-            "generator": adam(rates[1], beta_1=0.5, **mean),
-        }
-    )
+    model = make_dcgan((28, 28, 1), 64, seed=seed, dropout=dropout)
+    model.compile(adams(*rates))
     return model
+
+
+def shallow_dcgan(seed: int = 0) -> GAN:
+    """Make the book's DCGAN without the discriminator's third convolution."""
+    model = dcgan(seed)
+    kept = model.discriminator.layers[:-5]  # convolution, activation, dropout, head
+    head = [keras.layers.Flatten(), keras.layers.Dense(1)]
+    inputs = keras.layers.Input((28, 28, 1))
+    gan = GAN(model.generator, keras.Sequential([inputs, *kept, *head]), seed=seed)
+    gan.compile(adams(5e-4, 2e-3))
+    return gan
+
+
+def equal_rates_dcgan(seed: int = 0) -> GAN:
+    """Make the book's DCGAN with the discriminator's rate for both players."""
+    return dcgan(seed, rates=(5e-4, 5e-4))
+
+
+def dropout_dcgan(seed: int = 0) -> GAN:
+    """Make the book's DCGAN with the dropout that it has on the small digits."""
+    return dcgan(seed, dropout=0.3)
 
 
 def dense_gan(seed: int = 0) -> GAN:
     """Make the book's dense GAN for MNIST, compiled."""
     keras.utils.set_random_seed(seed)
     model = make_dense_gan((28, 28, 1), 64, seed=seed)
-    adam = keras.optimizers.Adam
-    mean = {"use_ema": True, "ema_momentum": 0.998}
-    model.compile(
-        {
-            "discriminator": adam(2e-4, beta_1=0.5),
-            "generator": adam(2e-4, beta_1=0.5, **mean),
-        }
-    )
+    model.compile(adams(2e-4, 2e-4))
     return model
 
 
@@ -197,6 +210,23 @@ RUNS = {
         (10, 20, 30, 60, 90, 120),
         "book's DCGAN, channels 64-32, batch 64, Adam with beta_1 0.5 and rates 5e-4 "
         "(discriminator) and 2e-3 (generator), no dropout, averaged weights (0.998)",
+    ),
+    "shallow_dcgan": Run(
+        shallow_dcgan,
+        64,
+        (30, 60),
+        "the same with two convolutions in the discriminator instead of three",
+        seeds=1,
+    ),
+    "equal_rates_dcgan": Run(
+        equal_rates_dcgan,
+        64,
+        (30, 60),
+        "the same with a rate of 5e-4 for both",
+        seeds=1,
+    ),
+    "dropout_dcgan": Run(
+        dropout_dcgan, 64, (30, 60), "the same with dropout 0.3", seeds=1
     ),
     "dense_gan": Run(
         dense_gan,

@@ -205,6 +205,9 @@ def worker(engine: str) -> None:
                 "first_call_seconds": round(first[way], 2),
             }
             print("@" + json.dumps(row), flush=True)
+    from benchmarks.parts import measure
+
+    print("=" + json.dumps(measure()), flush=True)
 
 
 def main() -> None:
@@ -215,7 +218,7 @@ def main() -> None:
     if wanted.worker:
         worker(wanted.worker)
         return
-    rows, missing = [], []
+    rows, missing, parts = [], [], {}
     peak = matrix_product_speed()
     for engine in ENGINES:
         print(f"== {engine}", flush=True)
@@ -228,6 +231,9 @@ def main() -> None:
             print("not measured:", missing[-1])
             continue
         for line in done.stdout.splitlines():
+            if line.startswith("="):
+                parts[engine] = json.loads(line[1:])
+                print(parts[engine])
             if line.startswith("@"):
                 row = json.loads(line[1:])
                 rate = row["images_per_second"] * row["mflop_an_image"] / 1000
@@ -242,7 +248,8 @@ def main() -> None:
         for (n, e, way), v in speed.items()
         if way == "fit"
     }
-    results = {"batch": BATCH, "rows": rows, "ratios": ratios, "missing": missing}
+    results = {"batch": BATCH, "rows": rows, "ratios": ratios, "parts": parts}
+    results["missing"] = missing
     save("steps", results)
     print(ratios)
 
