@@ -33,7 +33,7 @@ def main() -> None:
     gan.compile(
         {
             "discriminator": keras.optimizers.Adam(5e-4, beta_1=0.5),
-            "generator": keras.optimizers.Adam(5e-4, beta_1=0.5, **average),
+            "generator": keras.optimizers.Adam(2e-3, beta_1=0.5, **average),
         }
     )
     gan.fit(x, batch_size=64, epochs=30, verbose=0)
