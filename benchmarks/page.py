@@ -202,6 +202,55 @@ def description(quality: dict) -> str:
     )
 
 
+def at(model: dict, seconds: float, key: str) -> float | None:
+    """Return the median over seeds of the first value from some second on."""
+    found = [
+        next((p[key] for p in run["points"] if p["seconds"] >= seconds), None)
+        for run in model["seeds"]
+    ]
+    return None if None in found or not found else float(statistics.median(found))
+
+
+def last(model: dict, key: str) -> tuple[float, float]:
+    """Return the medians over seeds of the last points: seconds and value."""
+    ends = [run["points"][-1] for run in model["seeds"]]
+    times, values = ([p[k] for p in ends] for k in ("seconds", key))
+    return float(statistics.median(times)), float(statistics.median(values))
+
+
+def contest(found: dict) -> list[str]:
+    """Say how the book's models stand beside their rivals, as far as both were run."""
+    models, floor, lines = found.get("models", {}), floor_of(found), []
+    ours = models.get("dcgan")
+    if ours and (early := at(ours, 60, "frechet")) is not None:
+        for rival in ("tutorial_dcgan", "article_gan"):
+            if rival in models:
+                time, value = last(models[rival], "frechet")
+                lines.append(
+                    f"After 60 seconds the book's DCGAN is at {number(early)}; "
+                    f"{words(rival)} is at {number(value)} after {time:.0f} seconds, "
+                    "the last that were run."
+                )
+    if ours and floor and (late := at(ours, 120, "frechet")) is not None:
+        lines.append(
+            f"After 120 seconds the book's DCGAN is at {number(late)}, "
+            f"{late / floor:.0f} times the floor."
+        )
+    if "conv_vae" in models and "keras_vae" in models:
+        time, goal = last(models["keras_vae"], "elbo")
+        soon = [
+            next((p["seconds"] for p in run["points"] if p["elbo"] >= goal), None)
+            for run in models["conv_vae"]["seeds"]
+        ]
+        if None not in soon:
+            lines.append(
+                f"The Keras example's network reaches an ELBO of {goal:.1f} nats after "
+                f"{time:.0f} seconds, its last point; the book's VAE is past that "
+                f"after {statistics.median(soon):.0f} seconds, or before."
+            )
+    return lines
+
+
 def quality(results: dict[str, dict]) -> str:
     """The figure of quality against seconds, and a table of the last points."""
     if "quality" not in results:
@@ -232,6 +281,8 @@ def quality(results: dict[str, dict]) -> str:
         text.append(
             f"Floor, between two sets of real pictures: {number(float(floor))}."
         )
+    if lines := contest(found):
+        text.append(plain(lines, ("", "")))
     if found.get("not_run"):
         text.append("Not run:\n\n" + plain(found["not_run"], ("", "")))
     return "\n\n".join(text)

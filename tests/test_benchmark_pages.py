@@ -119,3 +119,26 @@ def test_peak_memory_counts_what_a_child_holds():
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
     row = book.watched([sys.executable, "-c", outer])
     assert row["passed"] and 0.3 < row["gb"] < 0.9
+
+
+def test_the_contest_compares_only_what_was_run():
+    def model(*points, key="frechet"):
+        pairs = [{"seconds": s, key: v} for s, v in points]
+        return {"settings": "", "seeds": [{"seed": 0, "points": pairs}]}
+
+    found = {
+        "floor": 0.5,
+        "models": {
+            "dcgan": model((30, 9.0), (60.4, 3.0), (120.1, 2.0)),
+            "tutorial_dcgan": model((60, 40.0), (200, 20.0)),
+            "conv_vae": model((2, -180.0), (5, -120.0), key="elbo"),
+            "keras_vae": model((10, -170.0), (160, -150.0), key="elbo"),
+        },
+    }
+    lines = page.contest(found)
+    assert len(lines) == 3
+    assert "is at 3; tutorial dcgan is at 20 after 200 seconds" in lines[0]
+    assert "4 times the floor" in lines[1]
+    assert "-150.0 nats after 160 seconds" in lines[2] and "after 5 seconds" in lines[2]
+    del found["models"]["dcgan"]["seeds"][0]["points"][-1]  # 120 s were not run
+    assert len(page.contest(found)) == 2
