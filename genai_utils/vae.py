@@ -67,7 +67,8 @@ class VAE(Game):
         self.likelihood, self.seed = likelihood, seed
         self.latent_dim = decoder.input_shape[-1]
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self.scale = _Scale(1.0 if sigma == "learned" else sigma, sigma == "learned")
+        learned = sigma == "learned" and likelihood == "gaussian"  # else it has no use
+        self.scale = _Scale(1.0 if sigma == "learned" else sigma, learned)
         self.built = True
 
     def players(self) -> list[Player]:

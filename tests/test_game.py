@@ -293,3 +293,11 @@ def test_bernoulli_vae_draws_probabilities():
     nll = keras.ops.convert_to_numpy(vae.nll(keras.ops.ones((1, 8, 8, 1)), a))
     exact = losses.bernoulli_nll(keras.ops.ones((1, 8, 8, 1)), a)
     np.testing.assert_allclose(nll, keras.ops.convert_to_numpy(exact), rtol=1e-5)
+
+
+def test_bernoulli_vae_has_no_scale_to_learn():
+    vae = make_dense_vae(**SMALL, hidden=(16,), likelihood="bernoulli")
+    vae.compile("adam")
+    vae.fit(np.zeros((8, 8, 8, 1), "float32"), verbose=0)  # warnings are errors here
+    assert vae.scale.trainable_variables == []
+    assert float(vae.scale.sigma()) == 1.0
