@@ -226,6 +226,10 @@ class Game(keras.Model):
         if validation is not None:
             kwargs["validation_data"] = self._checked(validation, "validation_data")
         callbacks = [_StopAtNaN(), *(kwargs.pop("callbacks", None) or [])]
+        if isinstance(x, np.ndarray) and keras.backend.backend() == "tensorflow":
+            batch_size = kwargs.pop("batch_size", None) or 32  # as in Keras
+            x = _batches(x, batch_size, kwargs.pop("shuffle", True))
+            kwargs["shuffle"] = False  # done
         return super().fit(x, callbacks=callbacks, **kwargs)
 
     def _checked(self, x: Any, name: str) -> Any:
@@ -306,6 +310,30 @@ class Game(keras.Model):
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Do nothing: ``compile`` has made every variable already."""
+
+
+def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
+    """Cut an array in memory into batches, anew in each epoch, for TensorFlow.
+
+    Keras would do the same, but with autotuning, whose thread sleeps 10, 20, 40, ...
+    milliseconds between two looks and often keeps the end of an epoch waiting for it.
+    """
+    import tensorflow as tf
+
+    samples = tf.constant(x)
+
+    def order(_: Any) -> Any:
+        indices = tf.range(len(x), dtype="int64")
+        return tf.random.shuffle(indices) if shuffle else indices
+
+    def pick(indices: Any) -> Any:
+        return tf.gather(samples, indices)
+
+    epoch = tf.data.Dataset.range(1).map(order)
+    batches = epoch.flat_map(tf.data.Dataset.from_tensor_slices).batch(batch_size)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.map(pick).prefetch(2).with_options(options)
 
 
 class _StopAtNaN(keras.callbacks.Callback):

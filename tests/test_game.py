@@ -301,3 +301,16 @@ def test_bernoulli_vae_has_no_scale_to_learn():
     vae.fit(np.zeros((8, 8, 8, 1), "float32"), verbose=0)  # warnings are errors here
     assert vae.scale.trainable_variables == []
     assert float(vae.scale.sigma()) == 1.0
+
+
+def test_fit_sees_the_batches_that_keras_would_cut():
+    x = np.random.default_rng(0).uniform(-1, 1, (21, 8, 8, 1)).astype("float32")
+    weights = []
+    for fit in (Game.fit, keras.Model.fit):
+        keras.utils.set_random_seed(1)
+        vae = make_dense_vae(**SMALL, hidden=(16,))
+        vae.compile("adam")
+        fit(vae, x, batch_size=8, epochs=3, verbose=0)  # the last batch holds 5
+        weights.append([keras.ops.convert_to_numpy(w) for w in vae.weights])
+    for ours, theirs in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
