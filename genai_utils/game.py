@@ -331,9 +331,10 @@ def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
 
     epoch = tf.data.Dataset.range(1).map(order)
     batches = epoch.flat_map(tf.data.Dataset.from_tensor_slices).batch(batch_size)
+    size = tf.data.experimental.assert_cardinality(-(-len(x) // batch_size))
     options = tf.data.Options()
     options.autotune.enabled = False
-    return batches.map(pick).prefetch(2).with_options(options)
+    return batches.map(pick).apply(size).prefetch(2).with_options(options)
 
 
 class _StopAtNaN(keras.callbacks.Callback):
