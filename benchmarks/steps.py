@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.common import matrix_product_speed, save, seconds
 
-BATCH, STEPS, ROUNDS = 128, 48, 7
+BATCH, STEPS, ROUNDS = 128, 48, 5
 ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 
