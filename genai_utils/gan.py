@@ -241,8 +241,7 @@ def make_dcgan(
     Reference:
         Radford, Metz and Chintala (2016), section 3.  BatchNorm stands in the
         generator alone, and dropout in the discriminator.  Its last convolution
-        halves once more than the generator doubles: on MNIST this more than halved
-        the Frechet distance after 2,000 steps of 64 images.
+        halves once more than the generator doubles.
     """
     height, width, channels = image_shape
     factor = 2 ** len(filters)
