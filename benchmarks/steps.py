@@ -40,11 +40,6 @@ def make(network: str) -> Any:
     return model
 
 
-def loss_of(model: Any, player: Any) -> Callable[[Any], Any]:
-    """Return the player's loss alone, without what it logs."""
-    return lambda x: player.evaluate(x, True)[0]
-
-
 def tensorflow_loop(model: Any) -> Callable[[Any], None]:
     """Return a loop over batches: one graph a step, gradients from a tape."""
     import tensorflow as tf
