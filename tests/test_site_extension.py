@@ -25,6 +25,7 @@ sys.path.insert(0, {str(ROOT / "book" / "_ext")!r})
 project = "Three pages"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "book_site"]
 html_theme = "sphinx_book_theme"
+html_favicon = "book/pixel.gif"
 html_theme_options = {{"use_download_button": False}}
 templates_path = [{str(ROOT / "book" / "_templates")!r}]
 mathjax_path = "mathjax/mathjax.js"
@@ -166,6 +167,15 @@ def test_front_door_has_the_head_of_the_home_page(plain):
     wanted = "The first paragraph of the home page."
     assert door.select_one('meta[name="description"]')["content"] == wanted
     assert door.select_one("a")["href"] == "book/index.html"
+    icon = plain / door.select_one('link[rel="icon"]')["href"]
+    assert icon.is_file()
+
+
+def test_only_the_home_page_leaves_out_the_title_of_the_book(plain):
+    pages = ("index.html", "book/index.html", "notebooks/01-one.html")
+    door, home, other = (soup(plain / page).title.string for page in pages)
+    assert door == home == "Home"
+    assert other.startswith("One \N{EM DASH} Three pages")
 
 
 @pytest.mark.parametrize(

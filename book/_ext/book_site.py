@@ -225,6 +225,9 @@ def front_door(home: str) -> str:
     """
     page = BeautifulSoup(home, "html.parser")
     keep = [tag for tag in page.head.select("title, meta") if not tag.get("http-equiv")]
+    for icon in page.head.select('link[rel="icon"]'):  # else browsers ask /favicon.ico
+        icon["href"] = icon["href"].removeprefix("../")
+        keep.append(icon)
     title = page.title.string
     return (
         f'<!DOCTYPE html>\n<html lang="{page.html.get("lang", "en")}">\n<head>\n'
