@@ -259,7 +259,7 @@ def _fetch(name: str, file: dict) -> Path:
             f"`{name}` needs the file {file['name']}. Received: {error}. Download "
             f"{file['url']} on a machine with a network, put it at "
             f"{Path('$GENAI_DATA_DIR') / name / file['name']} (or at {path}), and set "
-            "the environment variable GENAI_DATA_DIR to its folder."
+            f"the environment variable GENAI_DATA_DIR to the folder that holds {name}/."
         ) from error
 
 
