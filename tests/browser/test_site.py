@@ -133,6 +133,19 @@ def test_formulas_and_their_numbers_are_there(page: Page, site_url: str):
     assert page.locator("mjx-mtext", has=page.locator("mjx-c.mjx-c28")).count() > 0
 
 
+def test_a_formula_that_is_too_wide_begins_at_its_left_end(page: Page, site_url: str):
+    page.set_viewport_size({"width": 320, "height": 800})
+    checks.open_page(page, site_url + CHAPTER)
+    starts = page.evaluate(
+        """() => [...document.querySelectorAll("div.math")]
+            .filter(box => box.scrollWidth > box.clientWidth + 1)
+            .map(box => box.firstElementChild.getBoundingClientRect().left
+                - box.getBoundingClientRect().left)"""
+    )
+    assert len(starts) > 3
+    assert min(starts) >= 0
+
+
 @pytest.mark.parametrize("word", ["collapse", "saturation"])
 def test_search_finds_a_word(page: Page, site_url: str, word: str):
     page.goto(site_url + HOME)
