@@ -174,11 +174,13 @@ class Game(keras.Model):
         for player in self.players():
             chosen[player.name].build(player.variables)
         joint.built = self.built = True
-        self._scores = [
-            keras.metrics.Mean(name=name)
-            for player in self.players()
-            for name in (self._loss_name(player), *player.logs)
-        ]
+        self._scores = _Scores(
+            [
+                name
+                for player in self.players()
+                for name in (self._loss_name(player), *player.logs)
+            ]
+        )
 
     def _loss_name(self, player: Player) -> str:
         return f"{player.name}_loss" if len(self.players()) > 1 else "loss"
@@ -232,6 +234,28 @@ class Game(keras.Model):
             kwargs["shuffle"] = False  # done
         return super().fit(x, callbacks=callbacks, **kwargs)
 
+    def evaluate(self, x: Any = None, return_dict: bool = False, **kwargs: Any) -> Any:
+        """Evaluate every player's loss with ``keras.Model.evaluate``.
+
+        Args:
+            x: Samples ``(n, ...)``, or a data set that Keras can iterate over.
+            return_dict: Whether to return a dictionary from name to number.
+            **kwargs: Those of ``keras.Model.evaluate``.
+
+        Returns:
+            The losses and logs in the order of the players: a dictionary, a list, or,
+            where there is only one, that number.
+
+        Raises:
+            TypeError: If ``x`` does not hold numbers.
+            ValueError: If ``x`` is missing, empty, holds NaN or leaves ``data_range``.
+        """
+        found = super().evaluate(self._checked(x, "x"), return_dict=True, **kwargs)
+        found = {name: found[name] for name in self._scores.names}  # Keras sorts them
+        if return_dict:
+            return found
+        return list(found.values()) if len(found) > 1 else found.popitem()[1]
+
     def _checked(self, x: Any, name: str) -> Any:
         if x is None:
             raise ValueError(
@@ -245,7 +269,7 @@ class Game(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Running means of the losses and of what the losses log."""
-        return getattr(self, "_scores", [])
+        return [self._scores] if hasattr(self, "_scores") else []
 
     def train_step(self, *args: Any) -> Any:
         """One round: each player in turn sees the batch and updates itself."""
@@ -277,9 +301,8 @@ class Game(keras.Model):
         logs: dict = {}
         for player in self.players():
             logs |= turn(player, x)
-        for score in self._scores:
-            score.update_state(logs[score.name], sample_weight=keras.ops.shape(x)[0])
-        return {score.name: score.result() for score in self._scores}
+        self._scores.update_state(logs, keras.ops.shape(x)[0])
+        return self._scores.result()
 
     def _turn(self, player: Player, x: Any) -> dict:
         """Evaluate a player's loss, differentiate it, update that player alone."""
@@ -335,6 +358,28 @@ def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.map(pick).apply(size).prefetch(2).with_options(options)
+
+
+class _Scores(keras.metrics.Metric):
+    """Means over the samples seen, all in one vector: a step adds to it once."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(name="scores")
+        self.names = tuple(names)
+        self.sums = self.add_variable((len(names) + 1,), "zeros", name="sums")
+
+    def update_state(self, logs: Mapping[str, Any], count: Any) -> None:
+        """Add the means of a batch of ``count`` samples."""
+        ops = keras.ops
+        means = [ops.cast(logs[name], self.dtype) for name in self.names]
+        weight = ops.cast(count, self.dtype)
+        self.sums.assign_add(ops.stack([*means, ops.ones_like(weight)]) * weight)
+
+    def result(self) -> dict:
+        """Return the mean of each name; zero before the first batch, as in Keras."""
+        sums = self.sums.value
+        means = keras.ops.divide_no_nan(sums[:-1], sums[-1])
+        return {name: means[i] for i, name in enumerate(self.names)}
 
 
 class _StopAtNaN(keras.callbacks.Callback):

@@ -116,6 +116,39 @@ def test_logs_are_means_over_samples_not_batches():
     assert history["size"][0] == pytest.approx((3 * 3 + 1) / 4)
 
 
+def test_evaluate_gives_its_numbers_in_the_players_order():
+    gan = compiled(make_dense_gan(**SMALL))
+    keywords = {"batch_size": 16, "verbose": 0}
+    named = gan.evaluate(X, return_dict=True, **keywords)
+    assert list(named) == ["discriminator_loss", "d_real", "d_fake", "generator_loss"]
+    # the verdicts on the data have no noise in them (dropout is off)
+    verdicts = 1 / (1 + np.exp(-keras.ops.convert_to_numpy(gan.discriminator(X))))
+    assert named["d_real"] == pytest.approx(verdicts.mean(), rel=1e-4)
+    listed = gan.evaluate(X, **keywords)
+    assert listed[1] == pytest.approx(named["d_real"], rel=1e-4)
+    assert len(listed) == 4
+
+
+def test_evaluate_looks_at_its_data():
+    game = Mean()
+    game.compile(keras.optimizers.SGD(0.0))
+    x = np.array([[0.0], [np.nan]], dtype="float32")
+    with pytest.raises(ValueError, match="NaN"):
+        game.evaluate(x, verbose=0)
+    with pytest.raises(ValueError, match="`x` must hold samples"):
+        game.evaluate()
+
+
+def test_validation_data_are_evaluated_after_each_epoch():
+    game = Mean()
+    game.compile(keras.optimizers.SGD(0.1))
+    x, other = (np.array([[v]], dtype="float32") for v in (3.0, 5.0))
+    fit = game.fit(x, epochs=2, validation_data=other, verbose=0)
+    # after the steps b = 0.6, then 1.08, as by hand above
+    expected = [(5 - 0.6) ** 2, (5 - 1.08) ** 2]
+    assert fit.history["val_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def number(tensor):
     return float(keras.ops.convert_to_numpy(tensor))
 
