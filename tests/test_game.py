@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genai_utils import losses
-from genai_utils.game import Game, Player
+from genai_utils.game import Game, Player, _batches
 from genai_utils.gan import GAN, make_dcgan, make_dense_gan, make_toy_gan
 from genai_utils.gradients import value_and_gradients
 from genai_utils.vae import make_conv_vae, make_dense_vae
@@ -336,14 +336,38 @@ def test_bernoulli_vae_has_no_scale_to_learn():
     assert float(vae.scale.sigma()) == 1.0
 
 
-def test_fit_sees_the_batches_that_keras_would_cut():
+def test_unshuffled_fit_sees_the_batches_that_keras_would_cut():
     x = np.random.default_rng(0).uniform(-1, 1, (21, 8, 8, 1)).astype("float32")
     weights = []
     for fit in (Game.fit, keras.Model.fit):
         keras.utils.set_random_seed(1)
         vae = make_dense_vae(**SMALL, hidden=(16,))
         vae.compile("adam")
-        fit(vae, x, batch_size=8, epochs=3, verbose=0)  # the last batch holds 5
+        # the last batch holds 5
+        fit(vae, x, batch_size=8, epochs=3, shuffle=False, verbose=0)
         weights.append([keras.ops.convert_to_numpy(w) for w in vae.weights])
     for ours, theirs in zip(*weights, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras cuts the other engines' data"
+)
+def test_each_epoch_is_a_new_permutation_and_a_seed_repeats_it():
+    x = np.arange(300, dtype="float32")
+
+    def two_epochs(seed):
+        keras.utils.set_random_seed(seed)
+        batches = _batches(x, 64, shuffle=True)
+        return [[b.numpy() for b in batches] for _ in range(2)]
+
+    epochs = two_epochs(1)
+    for epoch in epochs:
+        assert [len(b) for b in epoch] == [64, 64, 64, 64, 44]
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), x)
+    first, second = (np.concatenate(e) for e in epochs)
+    assert (first != second).mean() > 0.9 and (first != x).mean() > 0.9
+    # where a sample lands does not depend on where it stood
+    assert abs(np.corrcoef(first, x)[0, 1]) < 0.25
+    np.testing.assert_array_equal(np.concatenate(two_epochs(1)[0]), first)
+    assert (np.concatenate(two_epochs(2)[0]) != first).mean() > 0.9
