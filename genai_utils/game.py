@@ -243,8 +243,8 @@ class Game(keras.Model):
             **kwargs: Those of ``keras.Model.evaluate``.
 
         Returns:
-            The losses and logs in the order of the players: a dictionary, a list, or,
-            where there is only one, that number.
+            The losses and logs in the order of the players, as a dictionary or a list;
+            where there is only one, that number instead of a list.
 
         Raises:
             TypeError: If ``x`` does not hold numbers.
