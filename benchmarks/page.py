@@ -121,20 +121,24 @@ def steps(results: dict[str, dict]) -> str:
         "way",
         "pictures per second",
         "share of matrix product",
+        "a call of fit (ms)",
     ]
     rows = [
         [r.get("network"), r.get("engine"), r.get("way"), r.get("images_per_second")]
-        + [r.get("share_of_matrix_product")]
+        + [r.get("share_of_matrix_product"), r.get("call_ms")]
         for r in found.get("rows", [])
     ]
     text = [
         table(head, rows),
         "The share compares the arithmetic of the network in a second with that of the "
-        "matrix product above. A share of 1 would be perfect.",
+        "matrix product above. A share of 1 would be perfect. The last column is what "
+        "a call of `fit` costs beside its steps, as the difference of two times; below "
+        "ten milliseconds, or below zero, it is noise.",
     ]
     if found.get("ratios"):
         text += [
-            "Ratios between these speeds:",
+            "`fit` against the loop: the speeds of the two in the same round, divided; "
+            "the median of the rounds:",
             plain(found["ratios"], ("what", "ratio")),
         ]
     if parts := found.get("parts"):

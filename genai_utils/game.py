@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,11 +175,9 @@ class Game(keras.Model):
             chosen[player.name].build(player.variables)
         joint.built = self.built = True
         self._scores = _Scores(
-            [
-                name
-                for player in self.players()
-                for name in (self._loss_name(player), *player.logs)
-            ]
+            name
+            for player in self.players()
+            for name in (self._loss_name(player), *player.logs)
         )
 
     def _loss_name(self, player: Player) -> str:
@@ -338,9 +336,9 @@ class Game(keras.Model):
 def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
     """Cut an array in memory into batches, anew in each epoch, for TensorFlow.
 
-    Keras would do the same with functions of its own, which cost 10 ms at the start of
-    each epoch, and with autotuning, whose thread sleeps 10, 20, 40, ... milliseconds
-    between two looks and often keeps the end of an epoch waiting for it.
+    Keras would do the same with functions in the pipeline, which are set up again at
+    the start of each epoch, and with autotuning, whose thread sleeps 10, 20, 40, ...
+    milliseconds between two looks and often keeps the end of an epoch waiting for it.
     """
     import tensorflow as tf
 
@@ -355,10 +353,10 @@ def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
 class _Scores(keras.metrics.Metric):
     """Means over the samples seen, all in one vector: a step adds to it once."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         super().__init__(name="scores")
         self.names = tuple(names)
-        self.sums = self.add_variable((len(names) + 1,), "zeros", name="sums")
+        self.sums = self.add_variable((len(self.names) + 1,), "zeros", name="sums")
 
     def update_state(self, logs: Mapping[str, Any], count: Any) -> None:
         """Add the means of a batch of ``count`` samples."""
