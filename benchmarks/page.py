@@ -130,10 +130,11 @@ def steps(results: dict[str, dict]) -> str:
     ]
     text = [
         table(head, rows),
-        "The share compares the arithmetic of the network in a second with that of the "
-        "matrix product above. A share of 1 would be perfect. The last column is what "
-        "a call of `fit` costs beside its steps, as the difference of two times; below "
-        "ten milliseconds, or below zero, it is noise.",
+        "The share compares the arithmetic of the network in a second with that of a "
+        "matrix product, measured at the start (the table of machines has a second "
+        "measurement, at the end). A share of 1 would be perfect. The last column is "
+        "what a call of `fit` costs beside its steps, as the difference of two times; "
+        "below ten milliseconds, or below zero, it is noise.",
     ]
     if found.get("ratios"):
         text += [
@@ -265,8 +266,8 @@ def quality(results: dict[str, dict]) -> str:
         text.append(
             f"```{{figure}} figures/{FIGURE.name}\n:alt: {description(found)}\n"
             ":width: 100%\n\nFrechet distance in judge features against seconds of "
-            "training. Each model has a line style and a mark of its own; each line is "
-            "one seed. Lower is better.\n```"
+            "training. Each model has a mark and a colour of its own; each line is one "
+            "seed. Lower is better.\n```"
         )
     keys = ("seconds", "steps", "frechet", "precision", "recall", "classes", "elbo")
     for name, model in found.get("models", {}).items():

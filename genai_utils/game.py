@@ -337,8 +337,9 @@ def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
     """Cut an array in memory into batches, anew in each epoch, for TensorFlow.
 
     Keras would do the same with functions in the pipeline, which are set up again at
-    the start of each epoch, and with autotuning, whose thread sleeps 10, 20, 40, ...
-    milliseconds between two looks and often keeps the end of an epoch waiting for it.
+    the start of each epoch, and its random numbers with them: with a seed set, every
+    epoch has the same order.  And it would autotune, with a thread that sleeps 10, 20,
+    40, ... milliseconds between two looks and often keeps the end of an epoch waiting.
     """
     import tensorflow as tf
 
