@@ -244,7 +244,7 @@ RUNS = {
     "tutorial_dcgan": Run(
         rivals.tutorial_dcgan,
         256,
-        (30, 60, 120, 200),
+        (60, 200, 600, 1200, 1800),
         "network of TensorFlow's DCGAN tutorial, batch 256, Adam 1e-4",
         seeds=1,
     ),
