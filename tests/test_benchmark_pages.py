@@ -33,6 +33,7 @@ QUALITY = {
             "seeds": [{"seed": 0, "points": [{"seconds": 3.0, "elbo": -7.0}]}],
         },
     },
+    "small_digits": [{"noise": 7, "beta_1": 0.5, "frechet": 0.25}],
     "not_run": ["a GPU"],
 }
 BUDGETS = json.loads(book.BUDGETS.read_text("utf-8"))
@@ -62,6 +63,7 @@ def test_quality_is_described_and_drawn(tmp_path):
     assert "dcgan goes from 100 after 1 seconds to 2 after 50 seconds" in text
     assert "| conv vae | 1 | 3 |" in text
     assert "-7" in text and "- a GPU" in text
+    assert "| noise | beta 1 | frechet |" in text and "| 7 | 0.5 | 0.25 |" in text
     page.draw(QUALITY, tmp_path / "quality.svg")
     assert "<svg" in (tmp_path / "quality.svg").read_text("utf-8")
 

@@ -35,6 +35,44 @@ def test_precision_and_recall_of_a_missing_mode():
     assert precision == 1.0 and recall == 0.5
 
 
+def test_what_was_not_run_is_said():
+    def ran(epochs):
+        return {"seeds": [{"points": [{"epochs": e}]} for e in epochs]}
+
+    assert quality.not_run({}) == [
+        "tutorial dcgan asks for 50 epochs; it was not run.",
+        "keras vae asks for 30 epochs; it was not run.",
+        "A GPU.",
+    ]
+    models = {"tutorial_dcgan": ran([13.0, 12.5]), "keras_vae": ran([30.0])}
+    assert quality.not_run(models)[0].endswith("50 epochs; 12.5 were run.")
+    assert quality.not_run(models)[1:] == ["A GPU."]
+
+
+def test_each_variant_of_the_dcgan_changes_one_thing():
+    def facts(model):
+        g = model.optimizer.players["generator"]
+        d = model.optimizer.players["discriminator"]
+        rates = [round(float(o.learning_rate), 6) for o in (d, g)]
+        layers = model.discriminator.layers
+        rest = [o.beta_1 for o in (d, g)] + [o.beta_2 for o in (d, g)]
+        drop = [v.rate for v in layers if isinstance(v, quality.keras.layers.Dropout)]
+        kinds = sum(isinstance(v, quality.keras.layers.Conv2D) for v in layers)
+        return [model.latent_dim, rates, rest, max(drop), kinds]
+
+    book = facts(quality.dcgan(0))
+    assert book == [16, [5e-4, 2e-3], [0.0, 0.0, 0.99, 0.99], 0.0, 3]
+    for name, place in {
+        "wide_noise": 0,
+        "equal_rates": 1,
+        "usual_adam": 2,
+        "dropout": 3,
+        "shallow": 4,
+    }.items():
+        other = facts(getattr(quality, f"{name}_dcgan")(0))
+        assert [i for i in range(5) if other[i] != book[i]] == [place]
+
+
 def test_averages_are_lent_and_taken_back():
     model = quality.dcgan(0)
     before = [v.numpy().copy() for v in model.generator.trainable_variables]
