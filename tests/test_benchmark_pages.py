@@ -106,10 +106,13 @@ def test_the_command_fails_if_a_budget_is_exceeded(monkeypatch, tmp_path, capsys
     for module in (book, page):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(book, "machine", lambda: MACHINE)
-    monkeypatch.setattr(book, "save", lambda name, results: None)
+    written: list[str] = []
+    monkeypatch.setattr(book, "save", lambda name, results: written.append(name))
+    monkeypatch.setattr(page, "main", lambda: written.append("pages"))
     monkeypatch.setattr(sys, "argv", ["book", "notebooks"])
     monkeypatch.setitem(book.PARTS, "notebooks", lambda b: item()["notebooks"])
     assert book.main() == 0
+    assert written == ["book", "pages"]  # before the next part, which may be the tests
     slow = item(seconds=99.0)["notebooks"]
     monkeypatch.setitem(book.PARTS, "notebooks", lambda b: slow)
     assert book.main() == 1
