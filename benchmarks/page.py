@@ -147,8 +147,8 @@ def steps(results: dict[str, dict]) -> str:
         rows = [[n, *(parts[engine].get(n) for engine in parts)] for n in names]
         text += [
             "Parts of a step, in milliseconds (shapes of the DCGAN at batch 128; Adam "
-            "on the weights of the dense generator; on PyTorch a gradient includes its "
-            "forward pass):",
+            "on 551,184 weights, as many as the dense generator has; on PyTorch a "
+            "gradient includes its forward pass):",
             table(["part", *parts], rows),
         ]
     return "\n\n".join(text)
@@ -186,25 +186,21 @@ def floor_of(quality: dict) -> float | None:
 
 def description(quality: dict) -> str:
     """Say in one paragraph what the figure shows, from the points themselves."""
-    parts = []
-    for name, runs in curves(quality).items():
-        runs = [run for run in runs if run]
-        start, end = (
-            [statistics.median(run[i][key] for run in runs) for i in (0, -1)]
-            for key in ("seconds", "frechet")
-        )
-        parts.append(
-            f"{words(name)} goes from {number(float(end[0]))} after "
-            f"{number(float(start[0]))} seconds to {number(float(end[1]))} after "
-            f"{number(float(start[1]))} seconds"
-        )
-    floor = floor_of(quality)
-    if floor is not None:
-        parts.append(f"a grey line marks the floor at {number(float(floor))}")
-    return (
-        "Curves on logarithmic axes: seconds of training to the right, Frechet "
-        f"distance upwards. Medians over the seeds: {'; '.join(parts)}."
-    )
+    minute, ends = [], []
+    for name in curves(quality):
+        model = quality["models"][name]
+        if (value := at(model, 60, "frechet")) is not None:
+            minute.append(f"{words(name)} {number(value)}")
+        time, value = last(model, "frechet")
+        if not minute or time > 70:
+            ends.append(f"{words(name)} {number(value)} after {number(time)} seconds")
+    text = "Frechet distance against seconds of training, medians over the seeds."
+    if minute:
+        text += f" After 60 seconds: {', '.join(minute)}."
+    text += f" At the end: {', '.join(ends)}." if ends else ""
+    if (floor := floor_of(quality)) is not None:
+        text += f" A grey line marks the floor at {number(float(floor))}."
+    return text
 
 
 def at(model: dict, seconds: float, key: str) -> float | None:
@@ -233,13 +229,13 @@ def contest(found: dict) -> list[str]:
                 time, value = last(models[rival], "frechet")
                 lines.append(
                     f"After 60 seconds the book's DCGAN is at {number(early)}; "
-                    f"{words(rival)} is at {number(value)} after {time:.0f} seconds, "
-                    "the last that were run."
+                    f"{words(rival)} is at {number(value)} after {number(time)} "
+                    "seconds, the last that were run."
                 )
     if ours and floor and (late := at(ours, 120, "frechet")) is not None:
         lines.append(
             f"After 120 seconds the book's DCGAN is at {number(late)}, "
-            f"{late / floor:.0f} times the floor."
+            f"{late / floor:.1f} times the floor."
         )
     others = {
         words(name): value
@@ -259,7 +255,7 @@ def contest(found: dict) -> list[str]:
         if None not in soon:
             lines.append(
                 f"The Keras example's network reaches an ELBO of {goal:.1f} nats after "
-                f"{time:.0f} seconds, its last point; the book's VAE is past that "
+                f"{number(time)} seconds, its last point; the book's VAE is past that "
                 f"after {statistics.median(soon):.0f} seconds, or before."
             )
     return lines
@@ -292,8 +288,10 @@ def quality(results: dict[str, dict]) -> str:
     text.append("Where the training ends (medians over the seeds):")
     text.append(table([names[i] for i in shown], ([r[i] for i in shown] for r in rows)))
     if (floor := floor_of(found)) is not None:
+        near = found.get("floor_precision_recall")
         text.append(
             f"Floor, between two sets of real pictures: {number(float(floor))}."
+            + (f" Their precision and recall: {number(near)}." if near else "")
         )
     if lines := contest(found):
         text.append(plain(lines, ("", "")))
@@ -301,7 +299,7 @@ def quality(results: dict[str, dict]) -> str:
         text.append(
             "Chapter 11's DCGAN on the small digits, with two widths of the noise and "
             "two pairs of betas for Adam: the median, the least and the largest "
-            "Frechet distance over four seeds. Another judge: do not "
+            "Frechet distance over four seeds. The judge is another one, so do not "
             "compare with the distances above."
         )
         text.append(plain(rows, ("", "")))

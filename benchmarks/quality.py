@@ -168,7 +168,8 @@ def shallow_dcgan(seed: int = 0) -> GAN:
     """Make the book's DCGAN without the discriminator's third convolution."""
     model = dcgan(seed)
     kept = model.discriminator.layers[:-5]  # convolution, activation, dropout, head
-    head = [keras.layers.Flatten(), keras.layers.Dense(1)]
+    first = keras.initializers.RandomNormal(0.0, 0.05, seed)  # as in make_dcgan
+    head = [keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer=first)]
     inputs = keras.layers.Input((28, 28, 1))
     gan = GAN(model.generator, keras.Sequential([inputs, *kept, *head]), seed=seed)
     gan.compile(adams(RATES, QUICK))
@@ -319,7 +320,7 @@ def not_run(models: dict) -> list[str]:
         if not ran or min(ran) < asked:
             done = f"{min(ran):.1f} were run" if ran else "it was not run"
             lines.append(f"{name.replace('_', ' ')} asks for {asked} epochs; {done}.")
-    return [*lines, "A GPU."]
+    return [*lines, "Anything on a GPU."]
 
 
 def small_digits(seeds: int = 4) -> list[dict]:

@@ -58,7 +58,9 @@ def measure(batch: int, width: float, size: int) -> dict[str, Any]:
         "milliseconds_a_step": round(1e3 * step, 2),
         "pictures_a_second": round(batch / step),
         "gflops": round(1e-9 * flops / step, 1),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
+        ),
     }
 
 

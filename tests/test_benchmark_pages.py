@@ -60,7 +60,7 @@ def test_what_is_missing_is_said(name):
 
 def test_quality_is_described_and_drawn(tmp_path):
     text = page.quality({"quality": QUALITY})
-    assert "dcgan goes from 100 after 1 seconds to 2 after 50 seconds" in text
+    assert "At the end: dcgan 2 after 50 seconds. A grey line" in text
     assert "| conv vae | 1 | 3 |" in text
     assert "-7" in text and "- a GPU" in text
     assert "| noise | beta 1 | frechet |" in text and "| 7 | 0.5 | 0.25 |" in text
@@ -143,7 +143,10 @@ def test_the_contest_compares_only_what_was_run():
     lines = page.contest(found)
     assert len(lines) == 3
     assert "is at 3; tutorial dcgan is at 20 after 200 seconds" in lines[0]
-    assert "4 times the floor" in lines[1]
+    assert "4.0 times the floor" in lines[1]
+    text = page.description(found)
+    assert "After 60 seconds: dcgan 3, tutorial dcgan 40." in text
+    assert "At the end: dcgan 2 after 120 seconds, tutorial dcgan 20 after" in text
     assert "-150.0 nats after 160 seconds" in lines[2] and "after 5 seconds" in lines[2]
     del found["models"]["dcgan"]["seeds"][0]["points"][-1]  # 120 s were not run
     assert len(page.contest(found)) == 2
