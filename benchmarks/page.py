@@ -147,8 +147,8 @@ def steps(results: dict[str, dict]) -> str:
         rows = [[n, *(parts[engine].get(n) for engine in parts)] for n in names]
         text += [
             "Parts of a step, in milliseconds (shapes of the DCGAN at batch 128; Adam "
-            "on 551,184 weights, as many as the dense generator has; on PyTorch a "
-            "gradient includes its forward pass):",
+            "on as many weights as the dense generator has; on PyTorch a gradient "
+            "includes its forward pass):",
             table(["part", *parts], rows),
         ]
     return "\n\n".join(text)
@@ -189,10 +189,11 @@ def description(quality: dict) -> str:
     minute, ends = [], []
     for name in curves(quality):
         model = quality["models"][name]
-        if (value := at(model, 60, "frechet")) is not None:
-            minute.append(f"{words(name)} {number(value)}")
+        early = at(model, 60, "frechet")
+        if early is not None:
+            minute.append(f"{words(name)} {number(early)}")
         time, value = last(model, "frechet")
-        if not minute or time > 70:
+        if early is None or time > 70:
             ends.append(f"{words(name)} {number(value)} after {number(time)} seconds")
     text = "Frechet distance against seconds of training, medians over the seeds."
     if minute:
@@ -203,12 +204,17 @@ def description(quality: dict) -> str:
     return text
 
 
-def at(model: dict, seconds: float, key: str) -> float | None:
-    """Return the median over seeds of the first value from some second on."""
-    found = [
+def each(model: dict, seconds: float, key: str) -> list:
+    """Return for each seed the first value from some second on, or None."""
+    return [
         next((p[key] for p in run["points"] if p["seconds"] >= seconds), None)
         for run in model["seeds"]
     ]
+
+
+def at(model: dict, seconds: float, key: str) -> float | None:
+    """Return the median over seeds of the first value from some second on."""
+    found = each(model, seconds, key)
     return None if None in found or not found else float(statistics.median(found))
 
 
@@ -237,15 +243,14 @@ def contest(found: dict) -> list[str]:
             f"After 120 seconds the book's DCGAN is at {number(late)}, "
             f"{late / floor:.1f} times the floor."
         )
-    others = {
-        words(name): value
+    variants = {
+        words(name): number(each(model, 60, "frechet"))
         for name, model in models.items()
-        if name.endswith("_dcgan") and name != "tutorial_dcgan"
-        if (value := at(model, 60, "frechet")) is not None
+        if name.endswith("dcgan") and name != "tutorial_dcgan"
     }
-    if others:
-        parts = ", ".join(f"{number(v)} ({name})" for name, v in others.items())
-        lines.append(f"With one thing changed, after 60 seconds: {parts}.")
+    if len(variants) > 1:
+        parts = "; ".join(f"{name} {values}" for name, values in variants.items())
+        lines.append(f"After 60 seconds, seed by seed: {parts}.")
     if "conv_vae" in models and "keras_vae" in models:
         time, goal = last(models["keras_vae"], "elbo")
         soon = [

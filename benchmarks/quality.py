@@ -388,20 +388,18 @@ def main() -> None:
     for name in wanted.models:
         if name == "small_digits":
             results[name] = small_digits(1 if wanted.quick else 4)
-            continue
-        run = RUNS[name]
-        count = 1 if wanted.quick else min(wanted.seeds, run.seeds or wanted.seeds)
-        marks = run.marks[:1] if wanted.quick else run.marks
-        score = scores["vae" if name.endswith("vae") else "gan"]
-        seeds = [
-            {"seed": seed, "points": train(name, seed, x, score, marks)}
-            for seed in range(count)
-        ]
-        results["models"][name] = {"settings": run.settings, "seeds": seeds}
+        else:
+            run = RUNS[name]
+            count = 1 if wanted.quick else min(wanted.seeds, run.seeds or wanted.seeds)
+            marks = run.marks[:1] if wanted.quick else run.marks
+            score = scores["vae" if name.endswith("vae") else "gan"]
+            seeds = [
+                {"seed": seed, "points": train(name, seed, x, score, marks)}
+                for seed in range(count)
+            ]
+            results["models"][name] = {"settings": run.settings, "seeds": seeds}
         if not wanted.quick:
             write(results)
-    if not wanted.quick:
-        write(results)
 
 
 if __name__ == "__main__":
