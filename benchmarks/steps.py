@@ -1,8 +1,9 @@
 """Images a second: `Game.fit` against the shortest hand-written loop, on each engine.
 
-Each engine runs in a process of its own.  The two ways take turns, round after round,
-so that a slow moment of the machine meets both; ratios are medians over rounds.  A call
-trains three short epochs; what a call of `fit` costs beside its steps comes apart.
+Each engine runs in a process of its own.  The ways take turns, round after round, so
+that a slow moment of the machine meets all; ratios are medians over rounds, of which
+there are at least five and as many as fit into two minutes.  A call trains three short
+epochs; what a call of `fit` costs beside its steps comes apart.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 
 from benchmarks.common import matrix_product_speed, save, seconds
 
-BATCH, STEPS, EPOCHS, ROUNDS = 128, 48, 3, 5
+BATCH, STEPS, EPOCHS = 128, 48, 3
+ROUNDS, SECONDS = 5, 120  # at least, for each network
 ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 
@@ -134,7 +136,28 @@ def torch_loop(model: Any) -> Callable[[Any], None]:
     return loop
 
 
-LOOPS = {"tensorflow": tensorflow_loop, "jax": jax_loop, "torch": torch_loop}
+def torch_loop_with_keras_adam(model: Any) -> Callable[[Any], None]:
+    """Return the same loop with the Adam that `fit` has: what else does `fit` cost?"""
+    import torch
+
+    moves = [(p, model.optimizer.players[p.name]) for p in model.players()]
+
+    def loop(x: Any) -> None:
+        x = torch.from_numpy(x)
+        for i in range(0, len(x), BATCH):
+            for player, optimizer in moves:
+                values = [v.value for v in player.variables]
+                loss = player.evaluate(x[i : i + BATCH], True)[0]
+                optimizer.apply(torch.autograd.grad(loss, values), player.variables)
+
+    return loop
+
+
+LOOPS = {
+    "tensorflow": {"loop": tensorflow_loop},
+    "jax": {"loop": jax_loop},
+    "torch": {"loop": torch_loop, "loop, Adam of Keras": torch_loop_with_keras_adam},
+}
 
 
 def forward_flops(network: Any) -> float:
@@ -178,6 +201,11 @@ def call_cost(model: Any, x: Any, step: float) -> float:
     return 1e3 * (statistics.median(seconds(call) for _ in range(ROUNDS)) - step)
 
 
+def ratio(fit: list, loop: list) -> float:
+    """Return how fast `fit` was against a loop: the median over rounds."""
+    return round(statistics.median(map(truediv, fit, loop)), 3)
+
+
 def worker(engine: str) -> None:
     """Measure every network on the engine of this process; print JSON lines."""
     import numpy as np
@@ -189,19 +217,23 @@ def worker(engine: str) -> None:
     shape = (BATCH * STEPS, 28, 28, 1)
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
     for network in NETWORKS:
-        model, twin = make(network), make(network)
-        loop = LOOPS[engine](twin)
-        ways = {
+        model = make(network)
+        ways: dict[str, Callable] = {
             "fit": lambda model=model: model.fit(
                 x, batch_size=BATCH, epochs=EPOCHS, verbose=0
-            ),
-            "loop": lambda loop=loop: [loop(x) for _ in range(EPOCHS)],
+            )
         }
+        for way, make_loop in LOOPS[engine].items():
+            loop = make_loop(make(network))
+            ways[way] = lambda loop=loop: [loop(x) for _ in range(EPOCHS)]
         first = {way: seconds(ways[way]) for way in ways}
         runs: dict[str, list] = {way: [] for way in ways}
-        for i in range(ROUNDS):
-            for way in list(ways)[:: 1 if i % 2 else -1]:
-                runs[way].append(EPOCHS * len(x) / seconds(ways[way]))
+        spent = 0.0
+        while len(runs["fit"]) < ROUNDS or spent < SECONDS:
+            for way in list(ways)[:: 1 if len(runs["fit"]) % 2 else -1]:
+                took = seconds(ways[way])
+                spent += took
+                runs[way].append(EPOCHS * len(x) / took)
         for way, values in runs.items():
             speed = statistics.median(values)
             row = {
@@ -253,9 +285,9 @@ def main() -> None:
                 print(row)
     runs = {(r["network"], r["engine"], r["way"]): r["runs"] for r in rows}
     ratios = {
-        f"{n} {e}": round(statistics.median(map(truediv, fit, runs[n, e, "loop"])), 3)
-        for (n, e, way), fit in runs.items()
-        if way == "fit"
+        f"{n} {e}{way.removeprefix('loop')}": ratio(runs[n, e, "fit"], loop)
+        for (n, e, way), loop in runs.items()
+        if way != "fit"
     }
     results = {"batch": BATCH, "rows": rows, "ratios": ratios, "parts": parts}
     results["missing"] = missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -33,9 +34,9 @@ class Player:
     loss: Callable[[Any, bool], Any]
     logs: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def variables(self) -> list[keras.Variable]:
-        """The variables that only this player changes."""
+        """The variables that only this player changes, as when first asked for."""
         return [v for n in self.networks for v in n.trainable_variables]
 
     def evaluate(self, x: Any, training: bool) -> tuple[Any, dict]:
@@ -135,7 +136,8 @@ class Game(keras.Model):
             ValueError: If the dictionary does not name exactly the players, one
                 optimizer object is given to several players, or a loss is passed.
         """
-        names = [p.name for p in self.players()]
+        players = self.players()
+        names = [p.name for p in players]
         if not isinstance(optimizers, Mapping):
             if len(names) > 1 and not isinstance(optimizers, str):
                 raise ValueError(
@@ -156,7 +158,7 @@ class Game(keras.Model):
                 f"and `jit_compile`. Received: {sorted(unknown)}. A game's losses are "
                 "those of its players; give them in `players()`."
             )
-        for player in self.players():
+        for player in players:
             if not player.variables:
                 raise ValueError(
                     f"player {player.name!r} must have trainable variables. Received: "
@@ -171,17 +173,16 @@ class Game(keras.Model):
         joint = PlayerOptimizers(chosen)
         super().compile(optimizer=joint, auto_scale_loss=False, **kwargs)
         self._compile_kwargs = kwargs
-        for player in self.players():
+        for player in players:
             chosen[player.name].build(player.variables)
         joint.built = self.built = True
+        losses = [f"{n}_loss" for n in names] if len(names) > 1 else ["loss"]
+        self._turns = dict(zip(losses, players, strict=True))
         self._scores = _Scores(
             name
-            for player in self.players()
-            for name in (self._loss_name(player), *player.logs)
+            for loss, player in self._turns.items()
+            for name in (loss, *player.logs)
         )
-
-    def _loss_name(self, player: Player) -> str:
-        return f"{player.name}_loss" if len(self.players()) > 1 else "loss"
 
     def get_compile_config(self) -> dict:
         """Return the optimizers in a form that can be saved."""
@@ -294,25 +295,27 @@ class Game(keras.Model):
             logs = self._round(batch, turn)
         return logs, tuple([scope.get_current_value(v) for v in g] for g in groups)
 
-    def _round(self, batch: Any, turn: Callable[[Player, Any], dict]) -> dict:
+    def _round(self, batch: Any, turn: Callable[[Player, Any], tuple]) -> dict:
         x, *_ = keras.utils.unpack_x_y_sample_weight(batch)
         logs: dict = {}
-        for player in self.players():
-            logs |= turn(player, x)
+        for loss_name, player in self._turns.items():
+            loss, more = turn(player, x)
+            logs |= {loss_name: loss, **more}
         self._scores.update_state(logs, keras.ops.shape(x)[0])
         return self._scores.result()
 
-    def _turn(self, player: Player, x: Any) -> dict:
+    def _turn(self, player: Player, x: Any) -> tuple[Any, dict]:
         """Evaluate a player's loss, differentiate it, update that player alone."""
+        state = self.variables if keras.backend.backend() == "jax" else ()
         loss, logs, gradients = value_and_gradients(
-            lambda: player.evaluate(x, True), player.variables, self.variables
+            lambda: player.evaluate(x, True), player.variables, state
         )
         self.optimizer.players[player.name].apply(gradients, player.variables)
-        return {self._loss_name(player): loss, **logs}
+        return loss, logs
 
-    def _look(self, player: Player, x: Any) -> dict:
-        loss, logs = player.evaluate(x, False)
-        return {self._loss_name(player): loss, **logs}
+    def _look(self, player: Player, x: Any) -> tuple[Any, dict]:
+        """Evaluate a player's loss as in use; nothing is learnt."""
+        return player.evaluate(x, False)
 
     @property
     def _random_state(self) -> list[keras.Variable]:
@@ -369,8 +372,8 @@ class _Scores(keras.metrics.Metric):
     def result(self) -> dict:
         """Return the mean of each name; zero before the first batch, as in Keras."""
         sums = self.sums.value
-        means = keras.ops.divide_no_nan(sums[:-1], sums[-1])
-        return {name: means[i] for i, name in enumerate(self.names)}
+        means = keras.ops.unstack(sums[:-1] / keras.ops.maximum(sums[-1], 1))
+        return dict(zip(self.names, means, strict=True))
 
 
 class _StopAtNaN(keras.callbacks.Callback):
