@@ -2,7 +2,7 @@
 
 Each engine runs in a process of its own.  The ways take turns, round after round, so
 that a slow moment of the machine meets all; ratios are medians over rounds, of which
-there are at least five and as many as fit into two minutes.  A call trains three short
+there are at least five and as many as fit into four minutes.  A call trains three short
 epochs; what a call of `fit` costs beside its steps comes apart.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.common import matrix_product_speed, save, seconds
 
 BATCH, STEPS, EPOCHS = 128, 48, 3
-ROUNDS, SECONDS = 5, 120  # at least, for each network
+ROUNDS, SECONDS = 5, 240  # at least, for each network
 ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 

@@ -126,6 +126,9 @@ class Game(keras.Model):
     def compile(self, optimizers: Any = "adam", **kwargs: Any) -> None:
         """Give each player an optimizer.
 
+        The players and their variables are taken down here: as in Keras, compile again
+        after changing a layer's ``trainable``.
+
         Args:
             optimizers: One optimizer (a name or an object) for a one-player game, or a
                 dictionary from player's name to optimizer.

@@ -80,6 +80,18 @@ def test_evaluating_learns_nothing():
     assert logs["discriminator_loss"] > 0
 
 
+def test_a_frozen_layer_stands_still_until_the_game_is_compiled_again():
+    gan = make_dense_gan(**SMALL)
+    first, *others = (layer for layer in gan.generator.layers if layer.weights)
+    for trainable in (False, True):
+        first.trainable = trainable
+        compiled(gan)
+        before = values(first.weights), values(others[-1].weights)
+        gan.fit(X, batch_size=16, epochs=1, verbose=0)
+        assert all(changed(before[0], values(first.weights))) == trainable
+        assert all(changed(before[1], values(others[-1].weights)))
+
+
 class Mean(Game):
     """One variable that learns the mean of the data: its step can be done by hand."""
 
