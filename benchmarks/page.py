@@ -134,7 +134,7 @@ def steps(results: dict[str, dict]) -> str:
         "matrix product, measured at the start (the table of machines has a second "
         "measurement, at the end). A share of 1 would be perfect. The last column is "
         "what a call of `fit` costs beside its steps, as the difference of two times; "
-        "below ten milliseconds, or below zero, it is noise.",
+        "how large its noise is, the numbers below zero show.",
     ]
     if found.get("ratios"):
         text += [

@@ -137,7 +137,7 @@ def torch_loop(model: Any) -> Callable[[Any], None]:
 
 
 def torch_loop_with_keras_adam(model: Any) -> Callable[[Any], None]:
-    """Return the same loop with the Adam that `fit` has: what else does `fit` cost?"""
+    """Return a loop with the Adam and the gradients of `fit`: what else costs time?"""
     import torch
 
     moves = [(p, model.optimizer.players[p.name]) for p in model.players()]

@@ -309,6 +309,7 @@ class Game(keras.Model):
 
     def _turn(self, player: Player, x: Any) -> tuple[Any, dict]:
         """Evaluate a player's loss, differentiate it, update that player alone."""
+        # only JAX must be told what a loss may change; elsewhere the list costs time
         state = self.variables if keras.backend.backend() == "jax" else ()
         loss, logs, gradients = value_and_gradients(
             lambda: player.evaluate(x, True), player.variables, state
