@@ -1,9 +1,9 @@
 """Images a second: `Game.fit` against the shortest hand-written loop, on each engine.
 
-Each engine runs in a process of its own.  The ways take turns, round after round, so
-that a slow moment of the machine meets all; ratios are medians over rounds, of which
-there are at least five and as many as fit into four minutes.  A call trains three short
-epochs; what a call of `fit` costs beside its steps comes apart.
+Each engine runs in a process of its own.  The ways train one model and take turns,
+round after round, so that a slow moment of the machine meets all; ratios are medians
+over rounds, of which there are at least five and as many as fit into four minutes.  A
+call trains three short epochs; what a call of `fit` costs beside its steps comes apart.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ BATCH, STEPS, EPOCHS = 128, 48, 3
 ROUNDS, SECONDS = 5, 240  # at least, for each network
 ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
+# The C library of Linux gives large freed blocks back to the system, or keeps them, as
+# what the process did before has taught it; a page fault for each page is the price.
+# Here it keeps them, so that no way pays for another.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
 def make(network: str) -> Any:
@@ -213,6 +217,7 @@ def worker(engine: str) -> None:
     if engine == "torch":
         import torch
 
+        torch.set_flush_denormal(True)  # as `set_seed` does
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     shape = (BATCH * STEPS, 28, 28, 1)
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
@@ -224,7 +229,7 @@ def worker(engine: str) -> None:
             )
         }
         for way, make_loop in LOOPS[engine].items():
-            loop = make_loop(make(network))
+            loop = make_loop(model)
             ways[way] = lambda loop=loop: [loop(x) for _ in range(EPOCHS)]
         first = {way: seconds(ways[way]) for way in ways}
         runs: dict[str, list] = {way: [] for way in ways}
@@ -266,7 +271,7 @@ def main() -> None:
     for engine in ENGINES:
         print(f"== {engine}", flush=True)
         command = [sys.executable, "-m", "benchmarks.steps", "--worker", engine]
-        environment = {**os.environ, "KERAS_BACKEND": engine}
+        environment = {**os.environ, **KEEP_MEMORY, "KERAS_BACKEND": engine}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -208,32 +209,34 @@ class Game(keras.Model):
 
         Args:
             x: Samples ``(n, ...)``, or a data set that Keras can iterate over.
-            **kwargs: Those of ``keras.Model.fit``.  There are no targets: a generative
-                model learns ``x`` itself.
+            **kwargs: Those of ``keras.Model.fit``.  There are no targets and no
+                weights: a generative model learns ``x`` itself, every sample alike.
 
         Returns:
             Keras' history.
 
         Raises:
-            TypeError: If ``x`` does not hold numbers, or targets are given.
+            TypeError: If ``x`` does not hold numbers, or targets or weights are given.
             ValueError: If ``x`` is missing, empty, holds NaN or leaves
-                ``data_range``; nothing has been trained then.
+                ``data_range``, or ``validation_split`` leaves one side empty; nothing
+                has been trained then.
             FloatingPointError: If a loss became NaN or infinite.
         """
-        if "y" in kwargs:
-            raise TypeError(
-                "`fit` takes no targets `y`: a generative model learns `x` itself. "
-                f"Received: y of type {type(kwargs['y']).__name__}. Leave it out."
-            )
+        _refuse_targets("fit", kwargs)
         x = self._checked(x, "x")
         validation = kwargs.get("validation_data")
         if validation is not None:
             kwargs["validation_data"] = self._checked(validation, "validation_data")
+        if isinstance(x, np.ndarray):
+            share = kwargs.pop("validation_split", 0.0)
+            if share and validation is None:
+                x, kwargs["validation_data"] = _split(x, share)
+            if keras.backend.backend() != "jax":
+                batch_size = kwargs.pop("batch_size", None) or 32  # as in Keras
+                kwargs.setdefault("validation_batch_size", batch_size)
+                x = _batches(x, batch_size, kwargs.pop("shuffle", True))
+                kwargs["shuffle"] = False  # done
         callbacks = [_StopAtNaN(), *(kwargs.pop("callbacks", None) or [])]
-        if isinstance(x, np.ndarray) and keras.backend.backend() == "tensorflow":
-            batch_size = kwargs.pop("batch_size", None) or 32  # as in Keras
-            x = _batches(x, batch_size, kwargs.pop("shuffle", True))
-            kwargs["shuffle"] = False  # done
         return super().fit(x, callbacks=callbacks, **kwargs)
 
     def evaluate(self, x: Any = None, return_dict: bool = False, **kwargs: Any) -> Any:
@@ -249,9 +252,10 @@ class Game(keras.Model):
             where there is only one, that number instead of a list.
 
         Raises:
-            TypeError: If ``x`` does not hold numbers.
+            TypeError: If ``x`` does not hold numbers, or targets or weights are given.
             ValueError: If ``x`` is missing, empty, holds NaN or leaves ``data_range``.
         """
+        _refuse_targets("evaluate", kwargs)
         found = super().evaluate(self._checked(x, "x"), return_dict=True, **kwargs)
         found = {name: found[name] for name in self._scores.names}  # Keras sorts them
         if return_dict:
@@ -340,13 +344,59 @@ class Game(keras.Model):
         """Do nothing: ``compile`` has made every variable already."""
 
 
-def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
-    """Cut an array in memory into batches, anew in each epoch, for TensorFlow.
+def _refuse_targets(method: str, arguments: Mapping[str, Any]) -> None:
+    for name in ("y", "sample_weight", "class_weight"):
+        if arguments.get(name) is not None:
+            raise TypeError(
+                f"`{method}` takes no targets and no weights: a generative model "
+                f"learns `x` itself, every sample alike. Received: `{name}` of type "
+                f"{type(arguments[name]).__name__}. Leave it out."
+            )
 
-    Keras would do the same with functions in the pipeline, which are set up again at
-    the start of each epoch, and its random numbers with them: with a seed set, every
-    epoch has the same order.  And it would autotune, with a thread that sleeps 10, 20,
-    40, ... milliseconds between two looks and often keeps the end of an epoch waiting.
+
+def _split(x: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the last ``share`` of the samples for validation, as Keras does."""
+    kept = int(len(x) * (1 - share))
+    if not 0 < kept < len(x):
+        raise ValueError(
+            "`validation_split` must leave samples on both sides. Received: "
+            f"{share!r} for {len(x)} samples. Choose a share between 0 and 1, such as "
+            "0.1, or pass `validation_data`."
+        )
+    return x[:kept], x[kept:]
+
+
+def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
+    """Cut an array in memory into batches, in a new order each epoch.
+
+    On JAX that is left to Keras; on PyTorch Keras takes twice as long for a batch.
+    """
+    if keras.backend.backend() == "torch":
+        return _torch_batches(x, batch_size, shuffle)
+    return _tensorflow_batches(x, batch_size, shuffle)
+
+
+def _torch_batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
+    """Do without the loader's Python between two batches."""
+    import torch
+
+    samples = torch.tensor(x)
+
+    class Batches(torch.utils.data.DataLoader):
+        def __iter__(self) -> Iterator:
+            order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+            return (samples.index_select(0, i) for i in order.split(batch_size))
+
+    return Batches(samples, batch_size)
+
+
+def _tensorflow_batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
+    """Do without functions in the pipeline and without autotuning.
+
+    Keras' functions are set up again at the start of each epoch, and their random
+    numbers with them: with a seed set, every epoch has the same order.  Autotuning has
+    a thread that sleeps 10, 20, 40, ... milliseconds between two looks and often keeps
+    the end of an epoch waiting.
     """
     import tensorflow as tf
 
@@ -381,12 +431,24 @@ class _Scores(keras.metrics.Metric):
 
 
 class _StopAtNaN(keras.callbacks.Callback):
-    """Ends a training that can no longer learn anything."""
+    """Ends a training that can no longer learn anything.
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        bad = [k for k, v in (logs or {}).items() if not np.isfinite(v)]
+    Where all callbacks are safe in a second thread, Keras calls them there.  On
+    PyTorch that thread takes time from the steps.
+    """
+
+    async_safe = keras.backend.backend() != "torch"
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        bad = [k for k, v in (logs or {}).items() if not math.isfinite(v)]
         if bad:
             raise FloatingPointError(
                 f"{', '.join(bad)} must stay finite. Received: NaN or infinity in "
-                f"epoch {epoch + 1}. Lower the learning rate, or check the data."
+                f"epoch {self.epoch}. Lower the learning rate, or check the data."
             )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.on_train_batch_end(-1, logs)

@@ -246,8 +246,10 @@ def test_fit_refuses_bad_data_and_keeps_what_was(message, make):
 
 def test_fit_refuses_targets_and_nothing():
     model = compiled(make_dense_gan(**SMALL))
-    with pytest.raises(TypeError, match="no targets"):
-        model.fit(X, y=X)
+    for extra in ("y", "sample_weight", "class_weight"):
+        for method in (model.fit, model.evaluate):
+            with pytest.raises(TypeError, match=f"no targets.*`{extra}`"):
+                method(X, **{extra: X})
     with pytest.raises(ValueError, match="Received: None"):
         model.fit()
 
@@ -257,6 +259,19 @@ def test_a_loss_that_explodes_is_reported():
     game.compile(keras.optimizers.SGD(1e30))
     with pytest.raises(FloatingPointError, match="epoch"):
         game.fit(np.ones((4, 1), "float32"), epochs=5, verbose=0)
+
+
+def test_a_loss_that_explodes_ends_the_epoch_early():
+    game, seen = Mean(), []
+    game.compile(keras.optimizers.SGD(1e30))
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(batch)
+    )
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        game.fit(
+            np.ones((400, 1), "float32"), batch_size=1, callbacks=[note], verbose=0
+        )
+    assert len(seen) < 40
 
 
 def test_compile_refuses_what_it_cannot_honour():
@@ -362,8 +377,33 @@ def test_unshuffled_fit_sees_the_batches_that_keras_would_cut():
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_validation_split_holds_out_the_last_samples():
+    x = np.arange(8, dtype="float32")[:, None]
+    seen = []
+    for kwargs in ({"validation_split": 0.25}, {"validation_data": x[6:]}):
+        game = Mean()
+        game.compile(keras.optimizers.SGD(0.01))
+        data = x if "validation_split" in kwargs else x[:6]
+        seen.append(
+            game.fit(data, batch_size=3, shuffle=False, verbose=0, **kwargs).history
+        )
+    assert seen[0] == seen[1] and "val_loss" in seen[0]
+    for share in (1.0, 1.5, -0.5):
+        with pytest.raises(ValueError, match="validation_split"):
+            game.fit(x, validation_split=share, verbose=0)
+
+
+def test_validation_is_cut_like_training_unless_told_otherwise():
+    x = np.ones((6, 1), "float32")
+    for extra, size in (({}, 2), ({"validation_batch_size": 3}, 3)):
+        game = Mean()
+        game.compile(keras.optimizers.SGD(0.01))
+        kwargs = {"batch_size": 2, "validation_data": x, "verbose": 0, **extra}
+        assert game.fit(x, **kwargs).history["val_size"] == [size]
+
+
 @pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="Keras cuts the other engines' data"
+    keras.backend.backend() == "jax", reason="Keras cuts the data for JAX"
 )
 def test_each_epoch_is_a_new_permutation_and_a_seed_repeats_it():
     x = np.arange(300, dtype="float32")
@@ -371,6 +411,7 @@ def test_each_epoch_is_a_new_permutation_and_a_seed_repeats_it():
     def two_epochs(seed):
         keras.utils.set_random_seed(seed)
         batches = _batches(x, 64, shuffle=True)
+        assert len(batches) == 5
         return [[b.numpy() for b in batches] for _ in range(2)]
 
     epochs = two_epochs(1)

@@ -213,6 +213,24 @@ def test_set_seed_repeats_and_warns_when_late():
     assert done.stdout.strip() == "ok", done.stderr[-2000:]
 
 
+SUBNORMAL = """
+from genai_utils.seeds import set_seed
+set_seed()
+import keras
+import numpy as np
+x = keras.ops.convert_to_tensor(np.full(10**6, 1e-38, "float32"))  # for every thread
+print(np.count_nonzero(keras.ops.convert_to_numpy(x * 0.1)))
+"""
+
+
+@pytest.mark.engines
+def test_after_set_seed_every_engine_takes_subnormal_numbers_as_zero():
+    done = subprocess.run(
+        [sys.executable, "-c", SUBNORMAL], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "0", done.stdout + done.stderr[-2000:]
+
+
 def test_set_seed_refuses_fractions():
     from genai_utils.seeds import set_seed
 
