@@ -134,7 +134,8 @@ def steps(results: dict[str, dict]) -> str:
         "matrix product, measured at the start (the table of machines has a second "
         "measurement, at the end). A share of 1 would be perfect. The last column is "
         "what a call of `fit` costs beside its steps, as the difference of two times; "
-        "how large its noise is, the numbers below zero show.",
+        "a number below zero is noise. A ratio of two speeds in this table can differ "
+        "from the ratio below it, which compares within a round.",
     ]
     if found.get("ratios"):
         text += [

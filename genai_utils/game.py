@@ -216,28 +216,43 @@ class Game(keras.Model):
             Keras' history.
 
         Raises:
-            TypeError: If ``x`` does not hold numbers, or targets or weights are given.
-            ValueError: If ``x`` is missing, empty, holds NaN or leaves
-                ``data_range``, or ``validation_split`` leaves one side empty; nothing
-                has been trained then.
-            FloatingPointError: If a loss became NaN or infinite.
+            TypeError: If ``x`` or ``validation_data`` does not hold numbers, or targets
+                or weights are given.
+            ValueError: If ``x`` is missing, ``x`` or ``validation_data`` is empty,
+                holds NaN or leaves ``data_range``, ``batch_size`` is not a whole number
+                above zero, or ``validation_split`` leaves one side empty.  Nothing has
+                been trained then.
+            FloatingPointError: If a loss or a log, of training or of validation, became
+                NaN or infinite.
         """
         _refuse_targets("fit", kwargs)
         x = self._checked(x, "x")
         validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple):  # Keras' (x, y, sample_weight)
+            names = ("y", "sample_weight")
+            _refuse_targets("fit", dict(zip(names, validation[1:], strict=False)))
+            validation = validation[0]
         if validation is not None:
             kwargs["validation_data"] = self._checked(validation, "validation_data")
         if isinstance(x, np.ndarray):
             share = kwargs.pop("validation_split", 0.0)
             if share and validation is None:
                 x, kwargs["validation_data"] = _split(x, share)
+            batch_size = kwargs.get("batch_size")
+            batch_size = 32 if batch_size is None else batch_size  # as in Keras
+            if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+                raise ValueError(
+                    "`batch_size` must be a whole number above zero. "
+                    f"Received: {batch_size!r}. Choose one such as 128."
+                )
             if keras.backend.backend() != "jax":
-                batch_size = kwargs.pop("batch_size", None) or 32  # as in Keras
-                kwargs.setdefault("validation_batch_size", batch_size)
+                kwargs["batch_size"] = None
+                if kwargs.get("validation_batch_size") is None:
+                    kwargs["validation_batch_size"] = batch_size
                 x = _batches(x, batch_size, kwargs.pop("shuffle", True))
                 kwargs["shuffle"] = False  # done
-        callbacks = [_StopAtNaN(), *(kwargs.pop("callbacks", None) or [])]
-        return super().fit(x, callbacks=callbacks, **kwargs)
+        callbacks = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
+        return super().fit(x, callbacks=[_StopAtNaN(), *callbacks], **kwargs)
 
     def evaluate(self, x: Any = None, return_dict: bool = False, **kwargs: Any) -> Any:
         """Evaluate every player's loss with ``keras.Model.evaluate``.
@@ -265,7 +280,8 @@ class Game(keras.Model):
     def _checked(self, x: Any, name: str) -> Any:
         if x is None:
             raise ValueError(
-                f"`{name}` must hold samples. Received: None. Call `fit(x, epochs=1)`."
+                f"`{name}` must hold samples. Received: None. "
+                "Pass an array or a data set."
             )
         if not isinstance(x, (np.ndarray, list)):
             return x  # a data set: its batches are looked at through the losses
@@ -369,7 +385,7 @@ def _split(x: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
 def _batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
     """Cut an array in memory into batches, in a new order each epoch.
 
-    On JAX that is left to Keras; on PyTorch Keras takes twice as long for a batch.
+    On JAX that is left to Keras.  On PyTorch Keras' loader takes about twice as long.
     """
     if keras.backend.backend() == "torch":
         return _torch_batches(x, batch_size, shuffle)
@@ -380,12 +396,13 @@ def _torch_batches(x: np.ndarray, batch_size: int, shuffle: bool) -> Any:
     """Do without the loader's Python between two batches."""
     import torch
 
-    samples = torch.tensor(x)
+    samples = torch.tensor(np.ascontiguousarray(x))
 
     class Batches(torch.utils.data.DataLoader):
         def __iter__(self) -> Iterator:
             order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
-            return (samples.index_select(0, i) for i in order.split(batch_size))
+            batches = (samples.index_select(0, i) for i in order.split(batch_size))
+            return map(keras.ops.convert_to_tensor, batches)  # to the model's device
 
     return Batches(samples, batch_size)
 
@@ -433,8 +450,8 @@ class _Scores(keras.metrics.Metric):
 class _StopAtNaN(keras.callbacks.Callback):
     """Ends a training that can no longer learn anything.
 
-    Where all callbacks are safe in a second thread, Keras calls them there.  On
-    PyTorch that thread takes time from the steps.
+    On JAX and PyTorch Keras serves the ends of batches in other threads, unless a
+    callback says that this is not safe.  On PyTorch they take time from the steps.
     """
 
     async_safe = keras.backend.backend() != "torch"

@@ -13,9 +13,10 @@ def set_seed(seed: int = 0, threads: int = 2) -> None:
 
     Call it once, before the first tensor is made.  TensorFlow's kernels are made
     deterministic; two threads an operation are what the book's outputs were made with,
-    another count sums floats in another order.  PyTorch is told to take numbers below
-    1.2e-38 as zero, as the other engines do: processors are slow with them, and the
-    moments that Adam keeps of weights that no longer move end there.
+    another count sums floats in another order.  PyTorch is only told to take numbers
+    below 1.2e-38 as zero, as the other engines do: processors are slow with them, and
+    Adam's first moment shrinks to them where the gradient has become zero.  Threads
+    take this over from the one that starts them, so it has to come first.
 
     Args:
         seed: A whole number from 0 to 2**32 - 1.

@@ -393,6 +393,38 @@ def test_validation_split_holds_out_the_last_samples():
             game.fit(x, validation_split=share, verbose=0)
 
 
+def test_validation_in_a_tuple_is_checked_before_training():
+    model = compiled(make_dense_gan(**SMALL))
+    before = values(model.variables)
+    with pytest.raises(TypeError, match="`y`"):
+        model.fit(X, validation_data=(X, X), verbose=0)
+    with pytest.raises(ValueError, match="`validation_data` must be finite"):
+        model.fit(X, validation_data=(X * np.nan,), verbose=0)
+    assert not any(changed(before, values(model.variables)))
+    logs = model.fit(X, validation_data=(X, None), verbose=0).history
+    assert "val_generator_loss" in logs
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_fit_refuses_a_batch_size_that_is_none(size):
+    model = compiled(make_dense_gan(**SMALL))
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number"):
+        model.fit(X, batch_size=size, verbose=0)
+
+
+def test_fit_takes_flipped_and_read_only_arrays_and_a_lone_callback():
+    x = np.ascontiguousarray(X)
+    x.setflags(write=False)
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    model = compiled(make_dense_gan(**SMALL))
+    model.fit(x[:, ::-1], callbacks=note, verbose=0)
+    model.fit(x, verbose=0)
+    assert seen == [0]
+
+
 def test_validation_is_cut_like_training_unless_told_otherwise():
     x = np.ones((6, 1), "float32")
     for extra, size in (({}, 2), ({"validation_batch_size": 3}, 3)):
