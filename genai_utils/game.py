@@ -249,7 +249,7 @@ class Game(keras.Model):
                 kwargs["batch_size"] = None
                 if kwargs.get("validation_batch_size") is None:
                     kwargs["validation_batch_size"] = batch_size
-                x = _batches(x, batch_size, kwargs.pop("shuffle", True))
+                x = _batches(x, int(batch_size), kwargs.pop("shuffle", True))
                 kwargs["shuffle"] = False  # done
         callbacks = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
         return super().fit(x, callbacks=[_StopAtNaN(), *callbacks], **kwargs)

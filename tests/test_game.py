@@ -421,7 +421,7 @@ def test_fit_takes_flipped_and_read_only_arrays_and_a_lone_callback():
     )
     model = compiled(make_dense_gan(**SMALL))
     model.fit(x[:, ::-1], callbacks=note, verbose=0)
-    model.fit(x, verbose=0)
+    model.fit(x, batch_size=np.int64(16), verbose=0)
     assert seen == [0]
 
 
