@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import warnings
 
 __all__ = ["set_seed"]
@@ -16,7 +18,8 @@ def set_seed(seed: int = 0, threads: int = 2) -> None:
     another count sums floats in another order.  PyTorch is only told to take numbers
     below 1.2e-38 as zero, as the other engines do: processors are slow with them, and
     Adam's first moment shrinks to them where the gradient has become zero.  Threads
-    take this over from the one that starts them, so it has to come first.
+    take this over from the one that starts them, so it has to come first.  On Linux it
+    also keeps freed memory, up to two gigabytes, for the next step.
 
     Args:
         seed: A whole number from 0 to 2**32 - 1.
@@ -47,9 +50,20 @@ def set_seed(seed: int = 0, threads: int = 2) -> None:
     if keras.backend.backend() == "tensorflow":
         _settle_tensorflow(threads)
     if keras.backend.backend() == "torch":
-        import torch
+        _settle_torch()
 
-        torch.set_flush_denormal(True)
+
+def _settle_torch() -> None:
+    import torch
+
+    torch.set_flush_denormal(True)
+    if sys.platform == "linux":
+        # Large blocks that a step frees would go back to the system, and each page of
+        # them would have to be mapped and cleared again at the next step.
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+        if mallopt is not None:
+            mallopt(-4, 0)  # M_MMAP_MAX: no block straight from the system
+            mallopt(-1, 2_000_000_000)  # M_TRIM_THRESHOLD: give back from 2 GB on
 
 
 def _settle_tensorflow(threads: int) -> None:
