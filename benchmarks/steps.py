@@ -26,7 +26,7 @@ ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 # The C library of Linux gives large freed blocks back to the system, or keeps them, as
 # what the process did before has taught it; a page fault for each page is the price.
-# Here it keeps them, so that no way pays for another.
+# Here it keeps them, so that no way pays for another; on PyTorch `set_seed` sees to it.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
@@ -214,10 +214,12 @@ def worker(engine: str) -> None:
     """Measure every network on the engine of this process; print JSON lines."""
     import numpy as np
 
+    from genai_utils.seeds import set_seed
+
     if engine == "torch":
         import torch
 
-        torch.set_flush_denormal(True)  # as `set_seed` does
+        set_seed()  # settles PyTorch as in a chapter
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     shape = (BATCH * STEPS, 28, 28, 1)
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
