@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.common import seconds
-from genai_utils.gradients import input_gradients
+from genai_utils.backends import input_gradients
 
 __all__ = ["measure"]
 

@@ -23,10 +23,10 @@ from benchmarks import rivals
 from benchmarks.common import RESULTS, save
 from genai_utils import data
 from genai_utils.game import Game
-from genai_utils.gan import GAN, make_dcgan, make_dense_gan
 from genai_utils.judge import Judge, load_judge
 from genai_utils.metrics import class_coverage, frechet_distance
-from genai_utils.vae import VAE, make_conv_vae
+from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan
+from genai_utils.models.vae import VAE, make_conv_vae
 
 SAMPLES = 10_000
 NEIGHBOURS = 2_000

@@ -9,8 +9,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from genai_utils.gan import GAN
-from genai_utils.vae import VAE
+from genai_utils.models.gan import GAN
+from genai_utils.models.vae import VAE
 
 __all__ = ["article_gan", "keras_vae", "tutorial_dcgan"]
 

@@ -37,7 +37,7 @@ def measure(batch: int, width: float, size: int) -> dict[str, Any]:
     import keras
 
     from benchmarks.steps import round_flops
-    from genai_utils.gan import make_dcgan
+    from genai_utils.models.gan import make_dcgan
 
     keras.utils.set_random_seed(0)
     filters = int(64 * width), int(32 * width)

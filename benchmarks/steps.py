@@ -34,8 +34,8 @@ def make(network: str) -> Any:
     """Make one of the book's models for images (28, 28, 1), compiled."""
     import keras
 
-    from genai_utils.gan import make_dcgan, make_dense_gan
-    from genai_utils.vae import make_conv_vae
+    from genai_utils.models.gan import make_dcgan, make_dense_gan
+    from genai_utils.models.vae import make_conv_vae
 
     keras.utils.set_random_seed(0)
     if network == "conv_vae":

@@ -6,16 +6,17 @@ package alone loads nothing heavy: neither Keras nor Matplotlib nor scikit-learn
 
 __version__ = "0.1.0"
 __all__ = [
+    "backends",
+    "callbacks",
     "checks",
     "data",
     "game",
-    "gan",
-    "gradients",
     "judge",
     "layers",
     "losses",
     "metrics",
+    "models",
     "plots",
+    "recipes",
     "seeds",
-    "vae",
 ]

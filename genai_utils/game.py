@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from genai_utils.backends import value_and_gradients
 from genai_utils.checks import check_array
-from genai_utils.gradients import value_and_gradients
 
 __all__ = ["Game", "Player"]
 

@@ -90,7 +90,7 @@ def load_judge(name: str = "digits") -> Judge:
     Raises:
         ValueError: If there is no such judge, or its file is damaged.
     """
-    folder = resources.files("genai_utils")
+    folder = resources.files("genai_utils") / "weights"
     known = json.loads((folder / "judges.json").read_text("utf-8"))
     check_choice(name, "name", tuple(known))
     path = folder / f"judge_{name}.npz"

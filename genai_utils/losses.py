@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from genai_utils.gradients import input_gradients
+from genai_utils.backends import input_gradients
 
 __all__ = [
     "bernoulli_nll",

@@ -31,6 +31,7 @@ def image_grid(
     ncols: int = 10,
     ax: Axes | None = None,
     title: str | None = None,
+    row_labels: Sequence[str] | None = None,
 ) -> Axes:
     """Show images side by side, row by row, each pixel as a sharp square.
 
@@ -39,22 +40,36 @@ def image_grid(
         ncols: Images in a row.
         ax: Where to draw; a new figure by default.
         title: A line above the grid.
+        row_labels: A word for each row, written to its left.
 
     Returns:
         The axes; ``ax.images[0]`` holds the whole grid.
+
+    Raises:
+        ValueError: If there is not one label for each row.
     """
     images = check_images(images, "images")
     n, h, w, c = images.shape
     ncols = min(ncols, n)
     nrows = -(-n // ncols)
+    if row_labels is not None and len(row_labels) != nrows:
+        raise ValueError(
+            f"`row_labels` must hold one word for each of the {nrows} rows. "
+            f"Received: {list(row_labels)}. Add or remove labels, or change `ncols`."
+        )
     page = np.full((nrows, h + 1, ncols, w + 1, c), 1.0)  # white lines between
     for i, image in enumerate(images):
         page[i // ncols, :h, i % ncols, :w] = -image if c == 1 else image
     page = page.reshape(nrows * (h + 1), ncols * (w + 1), c)[:-1, :-1]
-    ax = _axes(ax, (0.7 * ncols + 0.1, 0.7 * nrows * h / w + 0.1 + 0.3 * bool(title)))
+    margin = 0.09 * max(map(len, row_labels or ("",)))  # inches for the labels
+    height = 0.7 * nrows * h / w + 0.1 + 0.3 * bool(title)
+    ax = _axes(ax, (0.7 * ncols + 0.1 + margin, height))
     shown = page[..., 0] if c == 1 else 0.5 * (page + 1)
     ax.imshow(shown, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set_axis_off()
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xticks=[], yticks=[(h + 1) * (i + 0.5) - 1 for i in range(nrows)])
+    ax.set_yticklabels(row_labels or [""] * nrows, fontsize=9)
     if title:
         ax.set_title(title, fontsize=10)
     return ax
@@ -79,12 +94,12 @@ def latent_map(z: np.ndarray, labels: np.ndarray, ax: Axes | None = None) -> Axe
     import matplotlib.pyplot as plt
 
     classes = np.unique(labels)
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.95, len(classes)))
+    colours = plt.get_cmap("tab10").colors
     for i, k in enumerate(classes):
         mine = z[labels == k]
         mark = _MARKS[i % len(_MARKS)]
         ax.scatter(
-            *mine.T, s=12, color=colours[i], marker=mark, alpha=0.6, label=str(k)
+            *mine.T, s=12, color=colours[i % 10], marker=mark, alpha=0.6, label=str(k)
         )
         ax.text(
             *np.median(mine, axis=0),

@@ -13,41 +13,65 @@ PACKAGE = Path(__file__).parent.parent / "genai_utils"
 ALLOWED = {
     "__init__": set(),
     "checks": set(),
-    "seeds": set(),
-    "gradients": set(),
-    "losses": {"gradients"},
-    "layers": {"checks"},
-    "game": {"checks", "gradients"},
-    "vae": {"checks", "game", "layers", "losses"},
-    "gan": {"checks", "game", "losses", "layers"},
+    "seeds": {"backends"},
+    "backends": set(),
+    "callbacks": {"checks"},
+    "losses": {"backends"},
+    "layers": set(),
+    "game": {"backends", "callbacks", "checks"},
+    "models": {"checks", "game", "layers", "losses"},
+    "recipes": {"models"},
     "data": {"checks"},
     "judge": {"checks"},
     "metrics": {"checks"},
     "plots": {"checks"},
 }
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    """The module or sub-package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports in full"
             names |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
         elif isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
     return names
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
-def test_arrows(path):
-    modules = {p.stem for p in PACKAGE.glob("*.py")}
-    names = {n.split(".")[1] for n in imported(path) if n.startswith("genai_utils.")}
-    assert names & modules <= ALLOWED[path.stem]
+def arrows(name: str) -> set[str]:
+    """What the files of a unit import from the other units of the package."""
+    units = {unit(p) for p in FILES}
+    names = {n for p in FILES if unit(p) == name for n in imported(p)}
+    found = {n.split(".")[1] for n in names if n.startswith("genai_utils.")}
+    return (found & units) - {name}
+
+
+@pytest.mark.parametrize("name", sorted({unit(p) for p in FILES}))
+def test_arrows_are_exactly_those_of_the_design(name):
+    assert arrows(name) == ALLOWED[name]
+
+
+def test_no_family_of_models_imports_another():
+    for path in (PACKAGE / "models").glob("*.py"):
+        assert not any(n.startswith("genai_utils.models") for n in imported(path))
 
 
 @pytest.mark.parametrize("name", ["data", "judge", "metrics", "plots", "checks"])
 def test_leaves_do_not_need_keras(name):
-    names = imported(PACKAGE / f"{name}.py")
+    names = {n for p in FILES if unit(p) == name for n in imported(p)}
     assert not any(n.split(".")[0] == "keras" for n in names)
+
+
+def test_only_the_backends_ask_which_backend_runs():
+    asking = {unit(p) for p in FILES if "backend.backend()" in p.read_text("utf-8")}
+    assert asking <= {"backends"}
 
 
 def test_importing_the_package_is_light():

@@ -10,6 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from genai_utils import data
+from genai_utils.data.fetch import registry
 
 
 def test_digits_are_the_real_ones_split_once_and_for_all():
@@ -101,7 +102,7 @@ def fake_set(tmp_path, monkeypatch):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         url = f"http://localhost:9/{name}"
         entry["files"][name] = {"name": name, "sha256": digest, "url": url}
-    monkeypatch.setattr(data, "_registry", lambda: {"mnist": entry})
+    monkeypatch.setattr("genai_utils.data.images.registry", lambda: {"mnist": entry})
     return folder, images
 
 
@@ -131,7 +132,7 @@ def test_load_says_where_to_put_a_missing_file(fake_set, monkeypatch):
 
 
 def test_registry_names_licence_hash_and_address():
-    for entry in data._registry().values():
+    for entry in registry().values():
         assert {"title", "licence", "citation"} <= set(entry)
         for file in entry["files"].values():
             assert len(file["sha256"]) == 64 and file["url"].startswith("https://")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from genai_utils import losses
+from genai_utils.backends import value_and_gradients
 from genai_utils.game import Game, Player, _batches
-from genai_utils.gan import GAN, make_dcgan, make_dense_gan, make_toy_gan
-from genai_utils.gradients import value_and_gradients
-from genai_utils.vae import make_conv_vae, make_dense_vae
+from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan, make_toy_gan
+from genai_utils.models.vae import make_conv_vae, make_dense_vae
 
 pytestmark = pytest.mark.engines
 X = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 1)).astype("float32")
@@ -326,7 +326,7 @@ def test_vae_likelihood_against_an_exact_linear_model():
     encoder.layers[-1].set_weights([np.zeros((4, 2)), np.zeros(2)])  # q = prior
     from scipy.stats import multivariate_normal
 
-    from genai_utils.vae import VAE
+    from genai_utils.models.vae import VAE
 
     vae = VAE(encoder, decoder, sigma=0.5)
     x = rng.uniform(-0.5, 0.5, (6, 2, 2, 1)).astype("float32")

@@ -100,7 +100,7 @@ def test_judges_of_larger_pictures(name):
     assert judge.image_shape == (28, 28, 1)
     assert judge.features(x).shape == (3, 32) and judge.predict(x).shape == (3,)
     assert judge.accuracy > {"mnist": 0.99, "fashion_mnist": 0.9}[name]
-    file = resources.files("genai_utils") / f"judge_{name}.npz"
+    file = resources.files("genai_utils") / "weights" / f"judge_{name}.npz"
     assert len(file.read_bytes()) < 200_000
 
 

@@ -257,7 +257,7 @@ def train_decoder() -> Any:
     import keras
 
     from genai_utils import data
-    from genai_utils.vae import make_dense_vae
+    from genai_utils.models.vae import make_dense_vae
 
     knobs = chapter_knobs("07-vae-in-practice")
     x, _ = data.digits("train")
@@ -272,7 +272,7 @@ def train_generator() -> Any:
     import keras
 
     from genai_utils import data
-    from genai_utils.gan import make_dcgan
+    from genai_utils.models.gan import make_dcgan
 
     knobs = chapter_knobs("11-dcgan")
     x, _ = data.digits("train")
@@ -333,7 +333,8 @@ def save_game_still(path: Path) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    from genai_utils import data, gan
+    from genai_utils import data
+    from genai_utils.models import gan
 
     ring = data.toy("ring", 4_000, seed=0)
     keras.utils.set_random_seed(0)

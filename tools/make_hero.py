@@ -21,8 +21,8 @@ def main() -> None:
     import matplotlib.pyplot as plt
 
     from genai_utils import data, plots
-    from genai_utils.gan import make_dcgan
-    from genai_utils.vae import make_conv_vae
+    from genai_utils.models.gan import make_dcgan
+    from genai_utils.models.vae import make_conv_vae
 
     x, y = data.digits("train")
     vae = make_conv_vae(latent_dim=8)

@@ -8,6 +8,8 @@ its notebook, runs the notebook in the environment of the tests and stores it.
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import os
 import time
 from pathlib import Path
@@ -15,9 +17,12 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 VIEWS = ROOT / ".jupytext"
+THUMBNAILS = ROOT / "assets" / "thumbnails"
+WIDTH = 480  # pixels of a thumbnail, at the most
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"}
 
@@ -39,6 +44,23 @@ def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return book
 
 
+def write_thumbnail(path: Path, book: nbformat.NotebookNode) -> None:
+    """Store the picture of the cell tagged ``thumbnail`` as the chapter's card."""
+    pictures = [
+        output.data["image/png"]
+        for cell in book.cells
+        if "thumbnail" in cell.metadata.get("tags", [])
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    if not pictures:
+        return
+    picture = Image.open(io.BytesIO(base64.b64decode(pictures[-1]))).convert("RGB")
+    picture.thumbnail((WIDTH, 2 * WIDTH))
+    THUMBNAILS.mkdir(exist_ok=True)
+    picture.save(THUMBNAILS / f"{path.stem[:2]}.png", optimize=True)
+
+
 def run(path: Path) -> None:
     """Take over the view if it is newer, execute, store."""
     view = view_of(path)
@@ -50,6 +72,7 @@ def run(path: Path) -> None:
     client = NotebookClient(book, timeout=600, kernel_name="python3")
     client.execute(cwd=str(path.parent))
     nbformat.write(cleaned(book), path)
+    write_thumbnail(path, book)
     print(f"{path.name}: {time.perf_counter() - start:.0f} s", flush=True)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from genai_utils.seeds import set_seed
 
-PACKAGE = Path(__file__).parent.parent / "genai_utils"
+PACKAGE = Path(__file__).parent.parent / "genai_utils" / "weights"
 
 
 def train(name: str) -> None:

@@ -1,0 +1,1 @@
+"""One family of models, one file: the class and the functions that make it."""
