@@ -4,9 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 NB ?= notebooks/*.ipynb
-ENGINES ?= jax torch
+BASE ?= main
+BACKENDS ?= $(or $(ENGINES),tensorflow jax torch)
+# Two files at a time: two notebooks, or the pages beside the demos.
+TWO := -n 2 --dist loadfile
 
-# What the kernels see, in the tests and when notebooks are run: one environment.
+# What the kernels see, in the tests and when notebooks are run: one environment, which
+# tools/install_kernel.py also gives to JupyterLab.
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 3
 export OMP_NUM_THREADS := 2
@@ -15,15 +19,16 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book site demos pdf test lint format unit nbval linkcheck browser \
-	test-engines notebooks views student lock clean \
+.PHONY: help setup book site demos pdf test test-changed lint format unit nbval \
+	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
+	student lock clean \
 	bench-steps bench-scale bench-quality bench-book bench-pages bench-site
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' Makefile
 
-$(VENV)/.ready: requirements.txt pyproject.toml
+$(VENV)/.ready: requirements.txt pyproject.toml tools/install_kernel.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v \
 	<= (3, 13) else "This book needs Python 3.11, 3.12 or 3.13. Received: %d.%d. \
 	Choose one with: make PYTHON=python3.12 ..." % v)'
@@ -32,7 +37,7 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	"sudo apt-get install python3-venv"; exit 1; }
 	$(PIP) install --require-hashes -r requirements.txt
 	$(PIP) install --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null 2>&1
+	@$(BIN)/python tools/install_kernel.py
 	@touch $@
 
 setup: $(VENV)/.ready  ## make .venv with the pinned packages
@@ -51,6 +56,12 @@ pdf: setup site  ## print the whole book into _build/book.pdf (needs Chromium)
 test: setup lint unit nbval site linkcheck browser  ## check everything: code, notebooks, site
 	@echo "All checks passed."
 
+test-changed: setup lint unit  ## lint, package tests, notebooks that differ from BASE=main
+	@$(BIN)/python tools/changed.py --base $(BASE) --why
+	@found=$$($(BIN)/python tools/changed.py --base $(BASE)) && \
+	if [ -n "$$found" ]; then $(MAKE) --no-print-directory nbval NB="$$found"; \
+	else echo "No notebook is touched by what differs from $(BASE)."; fi
+
 lint:  ## ruff, notebooks included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,29 +74,42 @@ unit:
 	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests \
 	--ignore tests/test_site.py --ignore tests/browser
 
-nbval:
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval \
-	--nbval-cell-timeout=600 --durations=5 -p no:warnings notebooks
+nbval:  ## compare the outputs of the notebooks (NB=...), two at a time
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest --nbval $(TWO) \
+	--nbval-cell-timeout=600 --durations=5 -p no:warnings $(NB)
 
 linkcheck:
 	$(BIN)/python -m pytest tests/test_site.py
 
 browser:
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest $(TWO) tests/browser
 
-$(VENV)/.jax: $(VENV)/.ready requirements-jax.txt
-	$(PIP) install --require-hashes -r requirements-jax.txt
+# The three backends share an environment of their own, so that .venv stays as pinned.
+.venv-engines/.ready: requirements-jax.txt pyproject.toml tools/install_kernel.py
+	@test -x .venv-engines/bin/python || $(PYTHON) -m venv .venv-engines
+	@echo '*' > .venv-engines/.gitignore
+	.venv-engines/bin/python -m pip install --quiet --require-hashes -r requirements-jax.txt
+	.venv-engines/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@.venv-engines/bin/python tools/install_kernel.py
 	@touch $@
 
 # PyTorch is not pinned: which build fits (CPU or CUDA) depends on the machine.  One
 # that is installed already, in the version asked for, is left alone.
-$(VENV)/.torch: $(VENV)/.ready
-	$(PIP) install "torch>=2.8"
+.venv-engines/.torch: .venv-engines/.ready
+	.venv-engines/bin/python -m pip install --quiet "torch>=2.8"
 	@touch $@
 
-test-engines: setup $(addprefix $(VENV)/.,$(ENGINES))  ## the engine tests on JAX and PyTorch
-	@for engine in $(ENGINES); do echo "== $$engine"; \
-	MPLBACKEND=Agg KERAS_BACKEND=$$engine $(BIN)/python -m pytest tests -m engines || exit 1; done
+NEEDED = .venv-engines/$(if $(filter torch,$(BACKENDS)),.torch,.ready)
+
+test-backends: $(NEEDED)  ## the tests of the models on BACKENDS="tensorflow jax torch"
+	@for backend in $(BACKENDS); do echo "== $$backend"; MPLBACKEND=Agg \
+	KERAS_BACKEND=$$backend .venv-engines/bin/python -m pytest tests -m engines \
+	--ignore tests/test_site.py --ignore tests/browser || exit 1; done
+
+test-engines: test-backends  # the old name
+
+notebooks-backends: .venv-engines/.torch  ## run notebooks (NB=...) on JAX and PyTorch
+	.venv-engines/bin/python tools/run_backends.py $(NB)
 
 notebooks: setup  ## run notebooks (NB=...) from a fresh kernel and store the outputs
 	KERAS_BACKEND=tensorflow $(BIN)/python tools/make_notebooks.py $(NB)
@@ -96,16 +120,7 @@ views: setup  ## write the editable views of the notebooks into .jupytext/
 student: setup  ## copies of the notebooks without solutions, in student/
 	$(BIN)/python tools/make_notebooks.py --student $(NB)
 
-# An environment of its own, so that JAX and PyTorch do not change .venv.
-.venv-engines/.ready: requirements-jax.txt pyproject.toml
-	@test -x .venv-engines/bin/python || $(PYTHON) -m venv .venv-engines
-	@echo '*' > .venv-engines/.gitignore
-	.venv-engines/bin/python -m pip install --quiet --require-hashes -r requirements-jax.txt
-	.venv-engines/bin/python -m pip install --quiet "torch>=2.8"
-	.venv-engines/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
-
-bench-steps: .venv-engines/.ready  ## training speed on the three engines
+bench-steps: .venv-engines/.torch  ## training speed on the three backends
 	.venv-engines/bin/python -m benchmarks.steps
 
 bench-scale: setup  ## training speed against size

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.book`` measures everything.  Name parts (``notebooks site imports
 tests``) to measure only these; the others keep what this machine measured earlier.
-The budgets are in ``budgets.json``; the command fails if one is exceeded.
+The budgets are in ``budgets.json``, at the speed given there; this machine's speed is
+measured beside each part.  The command fails if a budget is exceeded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,33 +21,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil  # comes with ipykernel
+import psutil
 
-from benchmarks.common import RESULTS, machine, save
+from benchmarks import budgets as limits
+from benchmarks import page
+from benchmarks.common import RESULTS, machine, matrix_product_speed, save
+from tools.install_kernel import ENVIRONMENT as KERNEL_ENVIRONMENT
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-BUDGETS = Path(__file__).parent / "budgets.json"
-ENVIRONMENT = {
-    "KERAS_BACKEND": "tensorflow",
-    "OMP_NUM_THREADS": "2",
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "PYTHONHASHSEED": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
+ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", **KERNEL_ENVIRONMENT}
 IMPORT = """
 import sys, time
 start = time.perf_counter()
 import {name}
 print(time.perf_counter() - start, "keras" in sys.modules)
 """
-ADVICE = {
-    ("notebooks", "seconds"): "train for fewer steps, or divide the notebook",
-    ("notebooks", "gb"): "use smaller batches, or drop arrays that are done with",
-    ("site", "seconds"): "look for large outputs in a notebook, or a slow extension",
-    ("imports", "seconds"): "import what is heavy inside the function that needs it",
-    ("tests", "seconds"): "find the slow tests with pytest --durations=20",
-}
 
 
 def memory(process: psutil.Process) -> int:
@@ -151,50 +142,18 @@ def imports(budgets: dict) -> list[dict]:
 
 
 def tests(budgets: dict) -> list[dict]:
-    """Run ``make test``."""
-    rows = [{"name": "make test", **watched(["make", "test"])}]
-    print(rows[-1], flush=True)
+    """Run ``make test``, one target after the other."""
+    rows = []
+    notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    pages = len(re.findall(r"^ *(- file|root):", (ROOT / "_toc.yml").read_text(), re.M))
+    for name in limits.GROWTH:
+        row = watched(["make", "--no-print-directory", name])
+        rows.append({"name": name, **row, "notebooks": notebooks, "pages": pages})
+        print(rows[-1], flush=True)
     return rows
 
 
 PARTS = {"notebooks": notebooks, "site": site, "imports": imports, "tests": tests}
-
-
-def budget(part: str, name: str, budgets: dict) -> dict[str, float]:
-    """Return the limits of one item, e.g. ``{"seconds": 60, "gb": 2}``."""
-    if part == "notebooks":
-        kind = "application" if name in budgets["application_notebooks"] else "core"
-        return budgets[part][kind]
-    return budgets[part][name] if part == "site" else budgets[part]
-
-
-def complaints(results: dict, budgets: dict) -> list[str]:
-    """Say which items failed or exceed their budget, and what can be done.
-
-    Args:
-        results: For each part, a list of items as in ``results/book.json``.
-        budgets: The content of ``budgets.json``.
-
-    Returns:
-        One line for each fault; empty if all is well.
-    """
-    lines = []
-    for part in PARTS:
-        for row in results.get(part, []):
-            name = row["name"]
-            if not row.get("passed", True):
-                lines.append(f"{name}: it failed. Run it by itself and mend it.")
-            if row.get("keras"):
-                lines.append(f"{name}: it loads Keras. Import Keras where it is used.")
-            for key, limit in budget(part, name, budgets).items():
-                if row[key] > limit:
-                    unit = {"seconds": "s", "gb": "GB"}[key]
-                    lines.append(
-                        f"{name}: measured {row[key]} {unit}, budget {limit} {unit}. "
-                        f"What to do: {ADVICE[part, key]}; or raise the budget in "
-                        "benchmarks/budgets.json and say why."
-                    )
-    return lines
 
 
 def earlier(here: dict) -> dict:
@@ -210,8 +169,6 @@ def earlier(here: dict) -> dict:
 
 def main() -> int:
     """Measure, store, fill the pages, compare; 1 if a budget is exceeded."""
-    from benchmarks import page  # which imports this module
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     parser.add_argument("--skip-tests", action="store_true", help="no make test")
@@ -221,14 +178,18 @@ def main() -> int:
     ]
     if unknown := set(wanted) - set(PARTS):
         parser.error(f"expected parts among {', '.join(PARTS)}; received {unknown}")
-    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    budgets = limits.read()
     results = earlier(machine())
     for part in wanted:
+        before = matrix_product_speed()
         results[part] = PARTS[part](budgets)
+        beside = (before + matrix_product_speed()) / 2
+        results.setdefault("gflops", {})[part] = round(beside, 1)
         results["dates"][part] = time.strftime("%Y-%m-%d")
         save("book", results)
         page.main()  # the tests compare the pages with the results
-    faults = complaints({part: results[part] for part in wanted}, budgets)
+    measured = {key: results[key] for key in ("gflops", *wanted)}
+    faults = limits.complaints(measured, budgets)
     print("\n".join(faults) if faults else "Everything is within its budget.")
     return 1 if faults else 0
 

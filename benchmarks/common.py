@@ -39,7 +39,7 @@ def matrix_product_speed(n: int = 2048, repeats: int = 7) -> float:
 
 
 def machine() -> dict:
-    """Describe processor, memory, Python and the versions of the engines."""
+    """Describe processor, memory, Python and the versions of the backends."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [x.split(":")[1].strip() for x in lines if x.startswith("model name")]

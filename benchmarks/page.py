@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.book import BUDGETS, PARTS, budget
+from benchmarks import budgets as limits
 from benchmarks.common import RESULTS
 
 BOOK = Path(__file__).parent.parent / "book"
@@ -111,13 +111,13 @@ def machines(results: dict[str, dict]) -> str:
 
 
 def steps(results: dict[str, dict]) -> str:
-    """Training speed by network, engine and way of training."""
+    """Training speed by network, backend and way of training."""
     if "steps" not in results:
         return MISSING
     found = results["steps"]
     head = [
         "network",
-        "engine",
+        "backend",
         "way",
         "pictures per second",
         "share of matrix product",
@@ -145,7 +145,7 @@ def steps(results: dict[str, dict]) -> str:
         ]
     if parts := found.get("parts"):
         names = list(next(iter(parts.values())))
-        rows = [[n, *(parts[engine].get(n) for engine in parts)] for n in names]
+        rows = [[n, *(times.get(n) for times in parts.values())] for n in names]
         text += [
             "Parts of a step, in milliseconds (shapes of the DCGAN at batch 128; Adam "
             "on as many weights as the dense generator has; on PyTorch a gradient "
@@ -282,10 +282,10 @@ def quality(results: dict[str, dict]) -> str:
         )
     keys = ("seconds", "steps", "frechet", "precision", "recall", "classes", "elbo")
     for name, model in found.get("models", {}).items():
-        last = [run["points"][-1] for run in model["seeds"] if run["points"]]
-        row: list[Any] = [words(name), len(last)]
+        ends = [run["points"][-1] for run in model["seeds"] if run["points"]]
+        row: list[Any] = [words(name), len(ends)]
         for key in keys:
-            values = [p[key] for p in last if p.get(key) is not None]
+            values = [p[key] for p in ends if p.get(key) is not None]
             row.append(float(statistics.median(values)) if values else None)
         rows.append(row)
     shown = [i for i in range(len(keys) + 2) if any(row[i] is not None for row in rows)]
@@ -319,18 +319,21 @@ def notebooks(results: dict[str, dict]) -> str:
     rows = results.get("book", {}).get("notebooks")
     if not rows:
         return MISSING
-    budgets = json.loads(BUDGETS.read_text("utf-8"))
+    budgets = limits.read()
+    gflops = limits.speed(results["book"], "notebooks")
     lines = []
     for r in rows:
-        limits = budget("notebooks", r["name"], budgets)
-        inside = r["passed"] and all(r[k] <= v for k, v in limits.items())
+        most = limits.allowed("notebooks", r["name"], budgets)
+        most = limits.scaled(most, budgets, gflops)
+        inside = r["passed"] and all(r[k] <= v for k, v in most.items())
         lines.append(
             [f"[{r['name']}](../notebooks/{r['name']}.ipynb)", r["seconds"], r["gb"]]
-            + [f"{limits['seconds']} s" + (f", {limits['gb']} GB" * ("gb" in limits))]
+            + [f"{most['seconds']:.0f} s, {most['gb']:g} GB"]
             + ["yes" if inside else "no", r["cells"], r["code_cells"], r["kb"]]
         )
     head = ["notebook", "seconds", "memory (GB)", "budget", "within", "cells"]
-    return table(head + ["code cells", "size (kB)"], lines) + "\n\n" + where(results)
+    text = table(head + ["code cells", "size (kB)"], lines)
+    return f"{text}\n\n{where(results)} {yardstick(results, 'notebooks')}"
 
 
 def where(results: dict[str, dict]) -> str:
@@ -342,22 +345,66 @@ def where(results: dict[str, dict]) -> str:
     )
 
 
+def yardstick(results: dict[str, dict], *parts: str) -> str:
+    """Say how fast the machine was, and what that makes of the budgets."""
+    found = sorted({round(limits.speed(results["book"], part)) for part in parts})
+    return (
+        f"Beside this the machine multiplied matrices at "
+        f"{' to '.join(map(str, found))} GFLOP/s; the budgets are made for "
+        f"{limits.read()['gflops']} GFLOP/s and scaled to that."
+    )
+
+
 def rest(results: dict[str, dict]) -> str:
     """What the site, the imports and the tests cost."""
     found = results.get("book", {})
-    budgets = json.loads(BUDGETS.read_text("utf-8"))
-    lines = []
-    for part in list(PARTS)[1:]:
+    budgets = limits.read()
+    lines, text = [], []
+    for part in ("site", "imports"):
         for r in found.get(part, []):
-            limit = budget(part, r["name"], budgets)["seconds"]
-            inside = r.get("passed", True) and r["seconds"] <= limit
+            most = limits.allowed(part, r["name"], budgets)
+            most = limits.scaled(most, budgets, limits.speed(found, part))["seconds"]
+            inside = r.get("passed", True) and r["seconds"] <= most
             inside = inside and not r.get("keras")
             name = f"`{r['name']}`" if part != "site" else f"site, {r['name']}"
             name = f"import {name}" if part == "imports" else name
-            lines.append([name, r["seconds"], limit, "yes" if inside else "no"])
-    text = [table(["what", "seconds", "budget", "within"], lines)] if lines else []
-    gone = [part for part in list(PARTS)[1:] if part not in found]
+            lines.append(
+                [name, r["seconds"], round(most, 2), "yes" if inside else "no"]
+            )
+    if lines:
+        text.append(table(["what", "seconds", "budget", "within"], lines))
+    if rows := found.get("tests"):
+        text += tests(rows, limits.speed(found, "tests"), budgets)
+    measured = [part for part in limits.PARTS[1:] if part in found]
+    text += [yardstick(results, *measured)] if measured else []
+    gone = [part for part in limits.PARTS[1:] if part not in found]
     return "\n\n".join(text + [f"Not measured yet: {', '.join(gone)}."] * bool(gone))
+
+
+def tests(rows: list[dict], gflops: float, budgets: dict) -> list[str]:
+    """What the parts of ``make test`` cost now, and in a book of all chapters."""
+    later = {r["name"]: r["seconds"] for r in limits.grown(rows, budgets)}
+    now = {r["name"]: r for r in rows}
+    if limits.WHOLE in later:
+        total = round(sum(r["seconds"] for r in rows), 1)
+        passed = all(r["passed"] for r in rows)
+        now[limits.WHOLE] = {"seconds": total, "passed": passed}
+    lines = []
+    for name, row in now.items():
+        most = limits.scaled(limits.allowed("tests", name, budgets), budgets, gflops)
+        then = later.get(name)
+        inside = row["passed"] and then is not None and then <= most["seconds"]
+        verdict = "–" if then is None else "yes" if inside else "no"
+        shown = name if name == limits.WHOLE else f"make {name}"
+        lines.append([f"`{shown}`", row["seconds"], then, most["seconds"], verdict])
+    chapters = budgets["chapters"]
+    head = ["what", "seconds", f"seconds at {chapters} chapters", "budget", "within"]
+    return [
+        f"The tests, and what they will take when all {chapters} chapters stand. The "
+        "notebooks and the pages of the site are taken to cost as much each as today, "
+        "which is a little too much. The budget is that of the finished book.",
+        table(head, lines),
+    ]
 
 
 BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {

@@ -17,46 +17,18 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from benchmarks import rivals
 from benchmarks.common import RESULTS, save
 from genai_utils import data
 from genai_utils.game import Game
 from genai_utils.judge import Judge, load_judge
-from genai_utils.metrics import class_coverage, frechet_distance
+from genai_utils.metrics import class_coverage, frechet_distance, precision_recall
 from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan
 from genai_utils.models.vae import VAE, make_conv_vae
 
 SAMPLES = 10_000
 NEIGHBOURS = 2_000
-
-
-def precision_recall(
-    real: np.ndarray, fake: np.ndarray, k: int = 3
-) -> tuple[float, float]:
-    """Return the shares of fakes near real points, and of real points near fakes.
-
-    A point is near a set if it lies within the distance of some member of the set to
-    that member's ``k``-th neighbour.
-
-    Args:
-        real: Features ``(n, d)``.
-        fake: Features ``(m, d)``.
-        k: Which neighbour sets the radius, from 1.
-
-    Returns:
-        Precision and recall, each in [0, 1].
-
-    Reference:
-        Kynkäänniemi et al. (2019), section 2.
-    """
-
-    def near(points: np.ndarray, members: np.ndarray) -> float:
-        radius = np.sort(cdist(members, members), axis=1)[:, k]  # column 0 is itself
-        return float((cdist(points, members) <= radius).any(axis=1).mean())
-
-    return near(fake, real), near(real, fake)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ __all__ = [
     "gradient_penalty",
     "hinge_d",
     "hinge_g",
+    "info_nce",
     "minimax_d",
     "minimax_g",
     "non_saturating_g",
@@ -236,3 +237,30 @@ def gradient_penalty(
     gradient = input_gradients(critic, t * real + (1.0 - t) * fake)
     norm = ops.sqrt(_sum_features(ops.square(gradient)) + 1e-12)
     return ops.mean(ops.square(norm - 1.0))
+
+
+def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
+    r"""Contrastive loss: which row of ``b`` is the partner of this row?  Eq. (4.5).
+
+    .. math:: -\frac1B\sum_i\log\frac{e^{s_{ii}/\tau}}{\sum_j e^{s_{ij}/\tau}},
+        \qquad s_{ij} = \frac{a_i^\top b_j}{\lVert a_i\rVert\,\lVert b_j\rVert}
+
+    Args:
+        a: One embedding a sample, shape ``(B, d)``; the length of a row is ignored.
+        b: Embeddings of the partners in the same order, shape ``(B, d)``.
+        temperature: :math:`\tau`, above 0; the smaller, the more the likest count.
+
+    Returns:
+        A scalar in nats, at least 0; ``log B`` where every row looks alike.  For a loss
+        that asks in both directions, average it with ``info_nce(b, a, temperature)``.
+
+    Reference:
+        van den Oord, Li and Vinyals (2018), equation 4; with cosines and a temperature
+        as in Chen et al. (2020), who also count the other rows of ``a`` as wrong.
+    """
+    a, b = (
+        v / ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=-1, keepdims=True), 1e-12))
+        for v in (ops.convert_to_tensor(a), ops.convert_to_tensor(b))
+    )
+    scores = ops.matmul(a, ops.transpose(b)) / temperature  # (B, B)
+    return -ops.mean(ops.diagonal(ops.log_softmax(scores, axis=-1)))

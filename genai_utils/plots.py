@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genai_utils.checks import check_array, check_images
+from genai_utils.checks import check_array, check_images, check_positive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def image_grid(
 
     Args:
         images: Images ``(n, H, W, 1)`` or ``(n, H, W, 3)`` in [-1, 1].
-        ncols: Images in a row.
+        ncols: Images in a row, at least 1.
         ax: Where to draw; a new figure by default.
         title: A line above the grid.
         row_labels: A word for each row, written to its left.
@@ -46,11 +46,11 @@ def image_grid(
         The axes; ``ax.images[0]`` holds the whole grid.
 
     Raises:
-        ValueError: If there is not one label for each row.
+        ValueError: If there is not one label for each row, or ``ncols`` is not above 0.
     """
     images = check_images(images, "images")
     n, h, w, c = images.shape
-    ncols = min(ncols, n)
+    ncols = min(check_positive(ncols, "ncols"), n)
     nrows = -(-n // ncols)
     if row_labels is not None and len(row_labels) != nrows:
         raise ValueError(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
 
-from benchmarks import book, page
+from benchmarks import book, budgets, page
 
 MACHINE = {
     "processor": "abacus",
@@ -36,7 +35,7 @@ QUALITY = {
     "small_digits": [{"noise": 7, "beta_1": 0.5, "frechet": 0.25}],
     "not_run": ["a GPU"],
 }
-BUDGETS = json.loads(book.BUDGETS.read_text("utf-8"))
+BUDGETS = budgets.read()
 
 
 @pytest.mark.parametrize("path", page.PAGES, ids=lambda p: p.name)
@@ -68,44 +67,98 @@ def test_quality_is_described_and_drawn(tmp_path):
     assert "<svg" in (tmp_path / "quality.svg").read_text("utf-8")
 
 
-def item(**changes):
-    row = {"name": "06", "seconds": 50.0, "gb": 1.5, "passed": True}
-    return {"notebooks": [{**row, **changes}]}
+def item(gflops=300.0, **changes):
+    row = {"name": "06", "seconds": 25.0, "gb": 1.5, "passed": True}
+    return {"gflops": {"notebooks": gflops}, "notebooks": [{**row, **changes}]}
+
+
+def parts(notebooks=6, pages=20, **seconds):
+    return [
+        {"name": name, "seconds": seconds.get(name, 1.0), "passed": True}
+        | {"notebooks": notebooks, "pages": pages}
+        for name in budgets.GROWTH
+    ]
 
 
 def test_items_within_their_budget_pass():
-    assert book.complaints(item(), BUDGETS) == []
-    assert book.complaints({}, BUDGETS) == []
+    assert budgets.complaints(item(), BUDGETS) == []
+    assert budgets.complaints({}, BUDGETS) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"seconds": 61.0}, ["06", "61.0 s", "60 s", "What to do"]),
+        ({"seconds": 31.0}, ["06", "31 s", "30 s", "300 GFLOP/s", "What to do"]),
         ({"gb": 2.5}, ["06", "2.5 GB", "2 GB", "What to do"]),
         ({"passed": False}, ["06", "failed"]),
     ],
 )
 def test_an_exceeded_budget_is_named(changes, parts):
-    (line,) = book.complaints(item(**changes), BUDGETS)
+    (line,) = budgets.complaints(item(**changes), BUDGETS)
     assert all(part in line for part in parts)
+
+
+def test_seconds_are_scaled_to_the_machine_and_gigabytes_are_not():
+    assert budgets.complaints(item(100.0, seconds=89.0), BUDGETS) == []
+    (line,) = budgets.complaints(item(100.0, seconds=91.0), BUDGETS)
+    assert "budget 90 s at 100 GFLOP/s" in line
+    (line,) = budgets.complaints(item(600.0, seconds=20.0), BUDGETS)
+    assert "budget 15 s at 600 GFLOP/s" in line
+    assert len(budgets.complaints(item(100.0, gb=2.1), BUDGETS)) == 1
+    old = {"machine": {"matrix_product_gflops": 150.0}}  # before parts had their own
+    assert budgets.speed(old, "site") == 150.0
 
 
 def test_each_part_is_compared():
     slow = {
+        "gflops": dict.fromkeys(budgets.PARTS, 300.0),
         "site": [{"name": "one changed page", "seconds": 16.0, "passed": True}],
         "imports": [{"name": "genai_utils.data", "seconds": 0.1, "keras": True}],
-        "tests": [{"name": "make test", "seconds": 2401.0, "passed": True}],
+        "tests": parts(unit=241.0),
     }
-    assert len(book.complaints(slow, BUDGETS)) == 3
-    applications = {**BUDGETS, "application_notebooks": ["06"]}
-    assert book.complaints(item(seconds=140.0), applications) == []
+    assert len(budgets.complaints(slow, BUDGETS)) == 3
+    found = budgets.complaints(item(name="26-cats", seconds=59.0, gb=2.9), BUDGETS)
+    assert found == []
+
+
+def test_the_tests_are_extrapolated_to_all_chapters():
+    rows = parts(unit=50.0, nbval=100.0, browser=80.0)
+    found = {row["name"]: row["seconds"] for row in budgets.grown(rows, BUDGETS)}
+    assert found["unit"] == 50.0  # as it is
+    assert found["nbval"] == 100.0 * 36 / 6  # 36 notebooks for 6
+    assert found["browser"] == 80.0 * 50 / 20  # 30 notebooks more: 50 pages for 20
+    assert found["make test"] == sum(v for k, v in found.items() if k != "make test")
+    assert [r["name"] for r in budgets.grown(rows[:2], BUDGETS)] == ["lint", "unit"]
+    tests = {"gflops": {"tests": 300.0}, "tests": parts(nbval=126.0, unit=239.0)}
+    (line,) = budgets.complaints(tests, BUDGETS)
+    assert line.startswith("nbval: at 36 chapters 756 s, budget 750 s")
+
+
+def test_what_the_parts_may_cost_adds_up_to_the_whole():
+    most = {name: limit["seconds"] for name, limit in BUDGETS["tests"].items()}
+    whole = most.pop(budgets.WHOLE)
+    assert set(most) == set(budgets.GROWTH) and sum(most.values()) <= whole
+    assert whole * BUDGETS["gflops"] / 100 <= 75 * 60  # on a machine of 100 GFLOP/s
+
+
+def test_the_page_shows_scaled_limits_and_the_speed():
+    row = {"name": "06", "seconds": 40.0, "gb": 1.5, "passed": True}
+    row |= {"cells": 9, "code_cells": 4, "kb": 3}
+    found = {"machine": MACHINE, "gflops": {"notebooks": 150.0, "tests": 100.0}}
+    found |= {"notebooks": [row], "tests": parts(unit=800.0)}
+    text = page.notebooks({"book": found})
+    assert "| 60 s, 2 GB | yes |" in text and "at 150 GFLOP/s" in text
+    text = page.rest({"book": found})
+    assert "| `make unit` | 800 | 800 | 720 | no |" in text
+    assert "| `make nbval` | 1 | 6 | 2,250 | yes |" in text
+    assert "| `make test` |" in text and "at 100 GFLOP/s" in text
 
 
 def test_the_command_fails_if_a_budget_is_exceeded(monkeypatch, tmp_path, capsys):
     for module in (book, page):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(book, "machine", lambda: MACHINE)
+    monkeypatch.setattr(book, "matrix_product_speed", lambda: 300.0)
     written: list[str] = []
     monkeypatch.setattr(book, "save", lambda name, results: written.append(name))
     monkeypatch.setattr(page, "main", lambda: written.append("pages"))
@@ -116,7 +169,7 @@ def test_the_command_fails_if_a_budget_is_exceeded(monkeypatch, tmp_path, capsys
     slow = item(seconds=99.0)["notebooks"]
     monkeypatch.setitem(book.PARTS, "notebooks", lambda b: slow)
     assert book.main() == 1
-    assert "99.0 s, budget 60 s" in capsys.readouterr().out
+    assert "99 s, budget 30 s" in capsys.readouterr().out
 
 
 def test_peak_memory_counts_what_a_child_holds():

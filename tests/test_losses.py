@@ -167,3 +167,34 @@ def test_sampling_layer_round_trip():
     twin = layers.Sampling.from_config(layer.get_config())
     inputs = (tensor(np.zeros((4, 2))), tensor(np.zeros((4, 2))))
     np.testing.assert_array_equal(numpy(layer(inputs)), numpy(twin(inputs)))
+
+
+def info_nce_loop(a, b, temperature):
+    total = 0.0
+    for i in range(len(a)):
+        cosines = [
+            sum(a[i] * b[j]) / math.sqrt(sum(a[i] ** 2) * sum(b[j] ** 2))
+            for j in range(len(b))
+        ]
+        weights = [math.exp(c / temperature) for c in cosines]
+        total -= math.log(weights[i] / sum(weights))
+    return total / len(a)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
+def test_info_nce_against_a_loop(temperature):
+    a, b = np.random.default_rng(2).normal(size=(2, 7, 3))
+    found = numpy(losses.info_nce(tensor(a), tensor(b), temperature))
+    assert found.shape == ()
+    assert found == pytest.approx(info_nce_loop(a, b, temperature), rel=1e-4)
+    other_way = numpy(losses.info_nce(tensor(b), tensor(a), temperature))
+    assert abs(found - other_way) > 1e-3  # a asks, b answers
+
+
+def test_info_nce_of_a_collapse_and_of_a_perfect_match():
+    same = tensor(np.ones((6, 4)))
+    assert numpy(losses.info_nce(same, same, 0.1)) == pytest.approx(math.log(6), 1e-5)
+    apart = tensor(np.eye(6))
+    exact = math.log(math.exp(10) + 5) - 10  # cosine 1 to the partner, 0 to the others
+    assert numpy(losses.info_nce(apart, apart, 0.1)) == pytest.approx(exact, abs=1e-5)
+    assert np.isfinite(numpy(losses.info_nce(tensor(np.zeros((3, 2))), same[:3, :2])))

@@ -1,22 +1,17 @@
-"""Metrics, judge, plots and checks against closed forms, SciPy and loops."""
+"""Metrics against closed forms, SciPy and loops."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from importlib import resources
+import tracemalloc
+import warnings
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from genai_utils import data, metrics, plots
-from genai_utils.checks import check_array, check_choice, check_positive
+from genai_utils import data, metrics
 from genai_utils.judge import load_judge
 
-mpl.use("agg")
 rng = np.random.default_rng(0)
 
 
@@ -44,6 +39,35 @@ def test_frechet_distance_survives_constant_features():
     assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("n", "m"), [(10, 500), (500, 64), (319, 319)])
+def test_frechet_distance_warns_of_few_rows_and_says_how_many_are_enough(n, m):
+    a, b = rng.normal(size=(n, 32)), rng.normal(size=(m, 32))
+    with pytest.warns(UserWarning, match="biased") as found:
+        metrics.frechet_distance(a, b)
+    message = str(found[0].message)
+    assert f"{n} rows and {m} rows" in message and "at least 320 rows" in message
+    assert "kid" in message and found[0].filename == __file__
+    metrics.frechet_distance(rng.normal(size=(320, 32)), rng.normal(size=(320, 32)))
+
+
+def test_frechet_distance_of_real_from_real_shows_why_it_warns():
+    features = load_judge("digits").features(data.digits("all")[0])
+    mixed, means = np.random.default_rng(0), {}
+    for n in (10, 64, 320):
+        orders = [mixed.permutation(len(features)) for _ in range(10)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            means[n] = np.mean(
+                [
+                    metrics.frechet_distance(features[o[:n]], features[o[n : 2 * n]])
+                    for o in orders
+                ]
+            )
+    assert means[10] > 5 and means[64] > 1 and means[320] < 0.4  # all should be 0
+    # the bias shrinks like one over the number of rows
+    assert means[64] / means[320] == pytest.approx(320 / 64, rel=0.25)
+
+
 def test_kid_against_a_loop():
     a, b = rng.normal(size=(7, 3)), rng.normal(1, 1, (5, 3))
 
@@ -56,7 +80,7 @@ def test_kid_against_a_loop():
     assert metrics.kid(a, b) == pytest.approx(aa + bb - 2 * ab)
 
 
-def test_kid_is_zero_on_average_for_one_law():
+def test_kid_is_zero_on_average_for_one_distribution():
     values = [metrics.kid(*rng.normal(size=(2, 50, 4))) for _ in range(400)]
     assert abs(np.mean(values)) < 4 * np.std(values) / 20
 
@@ -65,6 +89,60 @@ def test_class_coverage():
     labels = np.array([0] * 97 + [1, 1, 2])
     assert metrics.class_coverage(labels, min_share=0.01) == 3
     assert metrics.class_coverage(labels, min_share=0.02) == 2
+
+
+def test_class_coverage_counts_only_sure_samples_but_shares_of_all():
+    labels, sure = np.array([0, 0, 1, 2]), np.array([True, True, True, False])
+    assert metrics.class_coverage(labels, 3) == 3
+    assert metrics.class_coverage(labels, 3, sure=sure) == 2
+    assert metrics.class_coverage(labels, 3, min_share=0.3, sure=sure) == 1  # 1 / 4
+    assert metrics.class_coverage(labels, 3, sure=~sure) == 1
+    assert metrics.class_coverage(labels, 3, sure=np.zeros(4, bool)) == 0
+
+
+def test_total_variation_flags_the_set_that_coverage_passes():
+    labels = np.repeat(np.arange(10), [10, 910] + [10] * 8)  # 91 % ones, 1 % the rest
+    real = metrics.class_shares(data.digits("all")[1])
+    assert metrics.class_coverage(labels) == 10
+    limit = metrics.expected_total_variation(real, 1000) + 1.52 / 1000**0.5
+    assert metrics.total_variation(labels, real) == pytest.approx(0.81, abs=0.01)
+    assert limit < 0.1
+    # and it passes real labels, however they are drawn
+    for seed in range(20):
+        some = np.random.default_rng(seed).choice(data.digits("all")[1], 1000)
+        assert metrics.total_variation(some, real) < limit
+
+
+def test_total_variation_by_hand():
+    shares = np.array([0.5, 0.25, 0.25])
+    assert metrics.total_variation(np.array([0, 0, 1, 2]), shares) == 0
+    assert metrics.total_variation(np.array([0, 0, 0, 0]), shares) == 0.5
+    assert metrics.total_variation(np.array([1, 1]), [1.0, 0.0]) == 1
+    np.testing.assert_array_equal(
+        metrics.class_shares(np.array([0, 2, 2, 1]), 4), [0.25, 0.25, 0.5, 0]
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 1000])
+@pytest.mark.parametrize(
+    "shares", [[0.1] * 10, [0.91] + [0.01] * 9, [0.5, 0.5], [0.999, 0.001, 0.0]]
+)
+def test_expected_total_variation_against_draws(shares, n):
+    draws = np.random.default_rng(1).multinomial(n, shares, size=20_000) / n
+    found = 0.5 * np.abs(draws - shares).sum(axis=1)
+    expected = metrics.expected_total_variation(shares, n)
+    assert abs(found.mean() - expected) < 4 * found.std() / 20_000**0.5 + 1e-12
+    assert (found > expected + 1.52 / n**0.5).mean() <= 0.01  # as the docstring says
+
+
+def test_expected_total_variation_of_shares_that_were_counted_themselves():
+    n, m, p = 1000, 500, np.full(10, 0.1)
+    mixed = np.random.default_rng(2)
+    ours, theirs = (mixed.multinomial(k, p, size=5000) / k for k in (n, m))
+    found = 0.5 * np.abs(ours - theirs).sum(axis=1).mean()
+    expected = metrics.expected_total_variation(p, n * m // (n + m))
+    assert found == pytest.approx(expected, rel=0.02)
+    assert metrics.expected_total_variation([1.0, 0.0], 7) == 0
 
 
 def test_mode_coverage():
@@ -83,48 +161,40 @@ def test_nearest_neighbours_against_a_loop():
         assert distance[i] == pytest.approx(min(gaps))
 
 
-def test_judge_knows_digits_and_agrees_with_its_own_record():
-    judge = load_judge("digits")
-    x, y = data.digits("test")
-    assert (judge.predict(x) == y).mean() == pytest.approx(judge.accuracy, abs=0.003)
-    assert judge.accuracy > 0.98
-    assert judge.features(x).shape == (500, 32) and judge.logits(x).shape == (500, 10)
-    train = judge.features(data.digits("train")[0])
-    assert (train**2).mean() == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_against_loops(k):
+    real, fake = rng.normal(size=(40, 3)), rng.normal(0.5, 0.5, size=(30, 3))
+
+    def near(points, members):
+        count = 0
+        for p in points:
+            for m in members:
+                others = sorted(np.linalg.norm(m - o) for o in members)
+                if np.linalg.norm(p - m) <= others[k]:
+                    count += 1
+                    break
+        return count / len(points)
+
+    found = metrics.precision_recall(real, fake, k=k)
+    assert found == pytest.approx((near(fake, real), near(real, fake)))
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_judges_of_larger_pictures(name):
-    judge = load_judge(name)
-    x = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype("float32")
-    assert judge.image_shape == (28, 28, 1)
-    assert judge.features(x).shape == (3, 32) and judge.predict(x).shape == (3,)
-    assert judge.accuracy > {"mnist": 0.99, "fashion_mnist": 0.9}[name]
-    file = resources.files("genai_utils") / "weights" / f"judge_{name}.npz"
-    assert len(file.read_bytes()) < 200_000
+def test_precision_and_recall_of_a_missing_mode_and_of_equal_sets():
+    one, two = rng.normal(0, 1, (200, 2)), rng.normal(50, 1, (200, 2))
+    assert metrics.precision_recall(np.concatenate([one, two]), one) == (1.0, 0.5)
+    assert metrics.precision_recall(one, np.concatenate([one, two])) == (0.5, 1.0)
+    assert metrics.precision_recall(one, one) == (1.0, 1.0)
+    assert metrics.precision_recall(one, two) == (0.0, 0.0)
 
 
-@pytest.mark.skipif("GENAI_DATA_DIR" not in os.environ, reason="needs $GENAI_DATA_DIR")
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_judges_keep_their_word_on_the_test_set(name):
-    judge = load_judge(name)
-    x, y = data.load(name, "test")
-    assert abs(np.mean(judge.predict(x) == y) - judge.accuracy) < 0.001
-    x, _ = data.load(name, "train")
-    mean_square = (judge.features(x[:5000]) ** 2).mean()
-    assert 0.9 < mean_square < 1.1  # what the docstring says of the scale
-
-
-def test_judge_convolution_against_keras():
-    import keras
-
-    from genai_utils.judge import _conv_half
-
-    x, w = rng.normal(size=(2, 8, 8, 3)), rng.normal(size=(4, 4, 3, 5))
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).astype("float32")
-    found = keras.ops.conv(padded, w.astype("float32"), strides=2, padding="valid")
-    found = keras.ops.convert_to_numpy(found)
-    np.testing.assert_allclose(_conv_half(x, w), found, atol=1e-4)
+def test_precision_and_recall_need_bounded_memory():
+    real, fake = rng.normal(size=(6000, 4)), rng.normal(size=(3000, 4))
+    tracemalloc.start()
+    precision, recall = metrics.precision_recall(real, fake)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # one full matrix would be 288 MB
+    assert precision > 0.9 and recall > 0.9
 
 
 def test_metrics_refuse_what_they_cannot_use():
@@ -132,109 +202,92 @@ def test_metrics_refuse_what_they_cannot_use():
         metrics.frechet_distance(np.ones((1, 3)), np.ones((5, 3)))
     with pytest.raises(ValueError, match="`b` must have shape"):
         metrics.kid(np.ones((4, 3)), np.ones((4, 2)))
-    with pytest.raises(ValueError, match="one of 'digits'"):
-        load_judge("cats")
-    with pytest.raises(ValueError, match=r"lie in \[-1.0, 1.0\]"):
-        load_judge().features(np.full((1, 16, 16, 1), 7.0))
 
 
-def test_image_grid_puts_each_image_in_its_place():
-    images = rng.uniform(-1, 1, (7, 4, 5, 1)).astype("float32")
-    page = plots.image_grid(images, ncols=3).images[0].get_array()
-    assert page.shape == (3 * 5 - 1, 3 * 6 - 1)
-    np.testing.assert_allclose(page[5:9, 6:11], -images[4, ..., 0])  # ink is dark
-    assert (page[4] == 1).all() and (page[10:, 6:] == 1).all()
-
-
-def test_plots_return_axes_with_what_they_were_given():
-    z, labels = rng.normal(size=(60, 2)), np.arange(60) % 10
-    ax = plots.latent_map(z, labels)
-    assert {t.get_text() for t in ax.texts} == {str(k) for k in range(10)}
-    ax = plots.loss_curves({"a": [3.0, 2.0], "b": [1.0, 1.5]})
-    assert [line.get_ydata().tolist() for line in ax.lines] == [[3, 2], [1, 1.5]]
-    assert len({line.get_linestyle() for line in ax.lines}) == 2
-    ax = plots.scatter2d(z, reference=z + 1)
-    np.testing.assert_allclose(ax.collections[1].get_offsets(), z)
-    mpl.pyplot.close("all")
+SOME, REAL = np.array([0, 1, 1]), np.ones((5, 2))
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "error", "message"),
     [
-        (lambda: check_array([], "a"), "`a` must hold at least one value"),
-        (lambda: check_array([np.nan], "a"), "`a` must be finite"),
-        (lambda: check_array([2.0], "a", high=1), "`a` must lie in"),
-        (lambda: check_array([1.0], "a", ndim=2), "`a` must have 2 axes"),
-        (lambda: check_array([[1.0]], "a", shape=(None, 2)), "`a` must have shape"),
-        (lambda: check_choice("c", "a", ("b",)), "`a` must be one of 'b'"),
-        (lambda: check_positive(0, "a"), "`a` must be a finite number above 0"),
-        (lambda: check_positive(float("inf"), "a"), "`a` must be a finite number"),
+        (
+            lambda: metrics.class_coverage(np.array([0.5, 1.0])),
+            ValueError,
+            "`labels` must hold whole numbers",
+        ),
+        (
+            lambda: metrics.class_coverage(np.array([0, 3]), 3),
+            ValueError,
+            r"`labels` must lie in \[0, 2\]",
+        ),
+        (
+            lambda: metrics.class_coverage(SOME, min_share=1.5),
+            ValueError,
+            r"`min_share` must lie in \(0, 1\]",
+        ),
+        (
+            lambda: metrics.class_coverage(SOME, sure=np.array([True])),
+            ValueError,
+            r"`sure` must have shape \(3,\)",
+        ),
+        (
+            lambda: metrics.class_coverage(SOME, sure=np.array([0, 1, 1])),
+            TypeError,
+            "`sure` must hold True and False",
+        ),
+        (
+            lambda: metrics.class_shares(SOME, 2.5),
+            TypeError,
+            "`num_classes` must be a whole number",
+        ),
+        (
+            lambda: metrics.total_variation(SOME, [0.5, 0.6]),
+            ValueError,
+            "`shares` must add up to 1",
+        ),
+        (
+            lambda: metrics.total_variation(SOME, [1.5, -0.5]),
+            ValueError,
+            "`shares` must lie in",
+        ),
+        (
+            lambda: metrics.expected_total_variation([0.5, 0.5], 0),
+            ValueError,
+            "`n` must be a finite number above 0",
+        ),
+        (
+            lambda: metrics.expected_total_variation([0.5, 0.5], 1e3),
+            TypeError,
+            "`n` must be a whole number",
+        ),
+        (
+            lambda: metrics.mode_coverage(REAL, REAL, 1.0, min_count=0),
+            ValueError,
+            "`min_count` must be",
+        ),
+        (
+            lambda: metrics.precision_recall(REAL, np.ones((3, 2))),
+            ValueError,
+            "more than k = 3 rows each. Received: 5 and 3",
+        ),
+        (
+            lambda: metrics.precision_recall(REAL, np.ones((5, 3))),
+            ValueError,
+            "`fake` must have shape",
+        ),
+        (
+            lambda: metrics.precision_recall(REAL, REAL, k=0),
+            ValueError,
+            "`k` must be a finite number above 0",
+        ),
+        (
+            lambda: metrics.precision_recall(REAL, REAL, k=True),
+            TypeError,
+            "`k` must be a whole number",
+        ),
     ],
 )
-def test_checks_name_argument_expectation_and_what_came(call, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_metrics_name_argument_expectation_and_what_came(call, error, message):
+    with pytest.raises(error, match=message) as found:
         call()
-    assert "Received: " in str(error.value)
-
-
-def test_checks_refuse_what_is_no_number():
-    with pytest.raises(TypeError, match="`a` must hold real numbers"):
-        check_array(["x"], "a")
-    with pytest.raises(TypeError, match="`a` must be a number"):
-        check_positive(True, "a")
-
-
-SEEDS = """
-import warnings
-import numpy as np
-from genai_utils.seeds import set_seed
-set_seed(7)
-import keras
-first = np.random.rand(), float(keras.random.normal(())[...].numpy())
-with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    set_seed(7)
-again = np.random.rand(), float(keras.random.normal(())[...].numpy())
-assert first == again
-try:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        set_seed(7, threads=1)
-except RuntimeWarning as late:
-    assert "Restart the kernel" in str(late)
-    print("ok")
-"""
-
-
-def test_set_seed_repeats_and_warns_when_late():
-    done = subprocess.run(
-        [sys.executable, "-c", SEEDS], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "ok", done.stderr[-2000:]
-
-
-SUBNORMAL = """
-from genai_utils.seeds import set_seed
-set_seed()
-import keras
-import numpy as np
-x = keras.ops.convert_to_tensor(np.full(10**6, 1e-38, "float32"))  # for every thread
-print(np.count_nonzero(keras.ops.convert_to_numpy(x * 0.1)))
-"""
-
-
-@pytest.mark.engines
-def test_after_set_seed_every_engine_takes_subnormal_numbers_as_zero():
-    done = subprocess.run(
-        [sys.executable, "-c", SUBNORMAL], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "0", done.stdout + done.stderr[-2000:]
-
-
-def test_set_seed_refuses_fractions():
-    from genai_utils.seeds import set_seed
-
-    with pytest.raises(TypeError, match="`seed` must be a whole number"):
-        set_seed(0.5)
-    with pytest.raises(ValueError, match="`threads` must be"):
-        set_seed(0, threads=0)
+    assert "Received: " in str(found.value)

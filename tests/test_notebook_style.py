@@ -10,8 +10,14 @@ from statistics import median
 import nbformat
 import pytest
 
+from genai_utils.data.fetch import registry
+
 ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "assets"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Written before chapters had thumbnails and diagrams; asked only for what they have.
+# A chapter that is written anew leaves this list.
+OLD = ("06", "07", "09", "10", "11")
 WORDS = (1200, 2500)
 LONG = {"09": 2800, "10": 3400}  # proofs in words; the listing has many faults
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
@@ -20,6 +26,7 @@ PLUMBING = re.compile(r"sys\.path|^\s*[!%]\s*pip", re.MULTILINE)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 CHECKS = re.compile(r"#\s*checks\s+(.*)")
 NUMBER = re.compile(r"\((\d+\.\d+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(\.\./assets/([^)\s]+)\)")
 ASSERT = re.compile(r"^\s*(assert\b|(np|numpy)\.testing\.assert_)", re.MULTILINE)
 
 
@@ -46,7 +53,7 @@ def prints_text(cell) -> bool:
     )
 
 
-def problems(book, chapter: str) -> list[str]:
+def problems(book, chapter: str, assets: Path = ASSETS) -> list[str]:
     """Everything that is wrong with one notebook, a line each."""
     cells = book.cells
     code = [c for c in cells if c.cell_type == "code"]
@@ -59,6 +66,7 @@ def problems(book, chapter: str) -> list[str]:
         *detector_problems(code),
         *equation_problems(code, text, chapter),
         *text_problems(cells, text),
+        *([] if chapter in OLD else opening_problems(cells, text, chapter, assets)),
     ]
 
 
@@ -74,13 +82,14 @@ def run_problems(code):
 
 def length_problems(cells, code, chapter):
     lengths = [len(c.source.splitlines()) for c in code]
+    middle, cells_at_most = (10, 70) if chapter in OLD else (8, 45)
     if max(lengths, default=0) > 30:
         yield f"a code cell has {max(lengths)} lines, more than 30"
-    if lengths and median(lengths) > 10:
-        yield f"the median code cell has {median(lengths)} lines, more than 10"
-    if not 25 <= len([c for c in cells if "solution" not in tags(c)]) <= 70:
-        yield f"{len(cells)} cells, not 25 to 70 beside the solutions"
+    if lengths and median(lengths) > middle:
+        yield f"the median code cell has {median(lengths)} lines, more than {middle}"
     lesson = [c for c in cells if "solution" not in tags(c)]
+    if not 25 <= len(lesson) <= cells_at_most:
+        yield f"{len(lesson)} cells beside the solutions, not 25 to {cells_at_most}"
     text = "\n".join(c.source for c in lesson if c.cell_type == "markdown")
     words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
     most = LONG.get(chapter, WORDS[1])
@@ -151,6 +160,32 @@ def equation_problems(code, text, chapter):
         yield f"the prose refers to missing equations: {sorted(referred - set(found))}"
 
 
+def opening_problems(cells, text, chapter, assets):
+    """Thumbnail, diagrams, and the way on: what every newer chapter has."""
+    marked = [c for c in cells if "thumbnail" in tags(c)]
+    if len(marked) != 1:
+        yield f"{len(marked)} cells are tagged thumbnail, not one"
+    elif not figures(marked[0]):
+        yield "the cell tagged thumbnail draws nothing"
+    first = next((i for i, c in enumerate(cells) if c.cell_type == "code"), len(cells))
+    opening = "\n".join(c.source for c in cells[:first])
+    name = f"thumbnails/{chapter}.png"
+    if name not in [path for _, path in IMAGE.findall(opening)]:
+        yield f"the opening does not show ../assets/{name}"
+    images = IMAGE.findall(text)
+    if not any(path.startswith("diagrams/") for _, path in images):
+        yield "no diagram from ../assets/diagrams/"
+    for alt, path in images:
+        if len(" ".join(alt.split())) < 40:
+            yield f"the alt text of {path} has {len(alt)} characters, not 40 or more"
+        if not (assets / path).is_file():
+            yield f"the file assets/{path} is missing"
+    if not re.search(
+        r"^(#+ |\*\*)Where to go next", text, re.MULTILINE | re.IGNORECASE
+    ):
+        yield "section Where to go next is missing"
+
+
 def text_problems(cells, text):
     for heading in ("Summary", "Exercises", "References"):
         if not re.search(rf"^## {heading}", text, re.MULTILINE):
@@ -168,6 +203,9 @@ def text_problems(cells, text):
             yield f"package plumbing: {c.source[:60]!r}"
         if "solution" in tags(c) and "hide-cell" not in tags(c):
             yield f"a solution that is not folded: {c.source[:60]!r}"
+        sets = {t.removeprefix("data-") for t in tags(c) if t.startswith("data-")}
+        if sets - set(registry()):
+            yield f"a data set that is not registered: {sorted(sets - set(registry()))}"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -195,22 +233,31 @@ def python(source, n=1, outputs=(), **meta):
 PICTURE = nbformat.v4.new_output("display_data", {"image/png": "x"})
 PRINTED = nbformat.v4.new_output("stream", text="0.1")
 FAILED = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+THUMBNAIL = (
+    "![Two rows of digits, the upper one real and the lower one made by the model.]"
+    "(../assets/thumbnails/12.png)"
+)
+DIAGRAM = (
+    "![Noise goes into the generator; its image and a real one into the judge.]"
+    "(../assets/diagrams/net.svg)"
+)
 BAD = {
     "execution counts": [python("x", 2)],
     "holds an error": [python("x", 1, [FAILED])],
     "more than 30": [python("\n".join("x" * 31))],
-    "median code cell": [python("\n".join("x" * 12))],
-    "not 25 to 70": [python("x")],
+    "median code cell": [python("\n".join("x" * 9))],
+    "not 25 to 45": [python("x")],
+    "beside the solutions": [markdown("x") for _ in range(46)],
     "words of prose": [markdown("few")],
     "three code cells": [python("x"), python("y"), python("z")],
     "lacks a caption": [python("x", 1, [PICTURE])],
     "nothing is asserted": [python("x", 1, [PICTURE])],
     "no assert follows": [python("x", 1, [PRINTED], tags=["nbval-ignore-output"])],
     "of another chapter": [markdown(r"$$x \tag{7.1}$$")],
-    "not unique": [markdown(r"$$x \tag{6.1}$$"), markdown(r"$$x \tag{6.1}$$")],
-    "fewer than three": [python("# checks (6.1)")],
-    "do not stand here": [python("# checks (6.1)")],
-    "refers to missing": [markdown("see (6.1)")],
+    "not unique": [markdown(r"$$x \tag{12.1}$$"), markdown(r"$$x \tag{12.1}$$")],
+    "fewer than three": [python("# checks (12.1)")],
+    "do not stand here": [python("# checks (12.1)")],
+    "refers to missing": [markdown("see (12.1)")],
     "section Summary": [markdown("# Title")],
     "exercises, not": [markdown("## Exercise 1")],
     "MyST directive": [markdown("```{note}\nx\n```")],
@@ -232,6 +279,18 @@ BAD = {
         python("x", 1, [nbformat.v4.new_output("execute_result", {"text/plain": "1"})])
     ],
     "not folded": [python("x", tags=["solution"])],
+    "not registered": [python("x", tags=["data-mnits"])],
+    "0 cells are tagged thumbnail": [python("x", 1, [PICTURE])],
+    "2 cells are tagged thumbnail": [
+        python("x", k, [PICTURE], tags=["thumbnail"]) for k in (1, 2)
+    ],
+    "draws nothing": [python("x", tags=["thumbnail"])],
+    "opening does not show": [python("x"), markdown(THUMBNAIL)],
+    "show ../assets/thumbnails/12.png": [markdown(THUMBNAIL.replace("12", "13"))],
+    "no diagram": [markdown(THUMBNAIL)],
+    "alt text of diagrams/net.svg": [markdown("![A net](../assets/diagrams/net.svg)")],
+    "assets/diagrams/lost.svg is": [markdown(DIAGRAM.replace("net.svg", "lost.svg"))],
+    "section Where to go next": [markdown("# Title")],
 }
 
 
@@ -242,37 +301,62 @@ def good_chapter():
         "figure": {"caption": "A square."},
         "image": {"alt": "A black square on a white ground, in the middle."},
     }
-    cells = [markdown("# Title")]
+    cells = [markdown(f"# Title\n\n{THUMBNAIL}")]
     for k in range(1, 13):
-        cells.append(markdown(f"{words}\n\n$$x \\tag{{6.{k}}}$$ See (6.{k})."))
-        cells.append(python(f"# checks (6.{k})\nassert True", k))
-    cells.append(python("draw()", 13, [PICTURE], mystnb=figure))
-    cells += [markdown(words * 8), python("assert True", 14)]
+        cells.append(markdown(f"{words}\n\n$$x \\tag{{12.{k}}}$$ See (12.{k})."))
+        cells.append(python(f"# checks (12.{k})\nassert True", k))
+    cells.append(python("draw()", 13, [PICTURE], mystnb=figure, tags=["thumbnail"]))
+    cells += [markdown(f"{words * 8}\n\n{DIAGRAM}"), python("assert True", 14)]
     cells += [python("loss", 15, [PRINTED], tags=["nbval-ignore-output"])]
     cells += [markdown("Band."), python("assert True", 16)]
     cells += [markdown("## Summary"), markdown("## Exercises")]
     for k in range(1, 4):
-        cells.append(markdown(f"### Exercise 6.{k}"))
+        cells.append(markdown(f"### Exercise 12.{k}"))
         cells.append(python("pass", 16 + k, tags=["solution", "hide-cell"]))
-    return nbformat.v4.new_notebook(cells=[*cells, markdown("## References")])
+    cells += [markdown("## Where to go next"), markdown("## References")]
+    return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_checker_accepts_a_good_chapter():
-    assert problems(good_chapter(), "06") == []
+@pytest.fixture
+def assets(tmp_path):
+    """A folder with the two files that the good chapter shows."""
+    for name in ("thumbnails/12.png", "diagrams/net.svg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    return tmp_path
 
 
-def test_checker_sees_one_bad_cell_in_a_good_chapter():
+def test_checker_accepts_a_good_chapter(assets):
+    assert problems(good_chapter(), "12", assets) == []
+
+
+def test_checker_asks_an_old_chapter_only_for_what_it_has():
+    book = good_chapter()
+    for cell in book.cells:
+        cell.source = cell.source.replace("12.", "6.")
+    book.cells = [c for c in book.cells if "Where to go" not in c.source]
+    book.cells[0].source = "# Title"
+    book.cells[1:1] = [markdown("more") for _ in range(30)]
+    assert problems(book, "06") == []
+
+
+def test_checker_sees_one_bad_cell_in_a_good_chapter(assets):
     book = good_chapter()
     drawing = next(c for c in book.cells if c.source == "draw()")
     drawing.metadata["mystnb"]["image"]["alt"] = "too short"
-    assert problems(book, "06") == ["figure of cell 13 lacks a caption or alt text"]
+    assert problems(book, "12", assets) == [
+        "figure of cell 13 lacks a caption or alt text"
+    ]
     book = good_chapter()
     band = next(c for c in book.cells if c.get("execution_count") == 16)
     band.source = "# assert nothing\npass"
-    assert problems(book, "06") == ["cell 15 is ignored and no assert follows"]
+    assert problems(book, "12", assets) == ["cell 15 is ignored and no assert follows"]
+    (assets / "thumbnails" / "12.png").unlink()
+    found = problems(good_chapter(), "12", assets)
+    assert found == ["the file assets/thumbnails/12.png is missing"]
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_checker_sees(message):
+def test_checker_sees(message, assets):
     book = nbformat.v4.new_notebook(cells=BAD[message])
-    assert any(message in line for line in problems(book, "06"))
+    assert any(message in line for line in problems(book, "12", assets))

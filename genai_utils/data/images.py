@@ -105,7 +105,8 @@ def load(name: str, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
     """Load a data set of labelled images by name.
 
     A published set is looked for in ``$GENAI_DATA_DIR/<name>/``, then in the download
-    cache, then at its address; its SHA-256 is checked each time.
+    cache.  If it is in neither, it is downloaded from the first of its mirrors that
+    answers.  Its SHA-256 is checked each time.
 
     Args:
         name: ``"digits"`` (inside an installed package), ``"mnist"`` or
@@ -117,8 +118,9 @@ def load(name: str, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         ValueError: If the name is unknown or a file's SHA-256 is wrong.
-        FileNotFoundError: If a file is neither here nor to be had; the message says
-            which file, which address, and where to put it by hand.
+        FileNotFoundError: If a file is not on this machine and no mirror gave it; the
+            message says which file, what each mirror answered, and where to put the
+            file by hand.
     """
     sets = registry()
     check_choice(name, "name", ("digits", *sets))

@@ -1,0 +1,136 @@
+"""What each part of the book may cost, on a machine of any speed.
+
+The seconds in ``budgets.json`` hold for a machine that multiplies matrices at
+``gflops``, as :func:`benchmarks.common.matrix_product_speed` measures it.  A machine of
+half that speed may take twice as long.  Gigabytes are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+BUDGETS = Path(__file__).parent / "budgets.json"
+PARTS = ("notebooks", "site", "imports", "tests")
+WHOLE = "make test"
+#: The parts of ``make test``, and what each grows with.
+GROWTH = {
+    "lint": None,
+    "unit": None,
+    "nbval": "notebooks",
+    "site": "pages",
+    "linkcheck": "pages",
+    "browser": "pages",
+}
+ADVICE = {
+    ("notebooks", "seconds"): "train for fewer steps, or divide the notebook",
+    ("notebooks", "gb"): "use smaller batches, or drop arrays that are done with",
+    ("site", "seconds"): "look for large outputs in a notebook, or a slow extension",
+    ("imports", "seconds"): "import what is heavy inside the function that needs it",
+    ("tests", "seconds"): "find the slow tests with pytest --durations=20",
+}
+
+
+def read() -> dict[str, Any]:
+    """Return the content of ``budgets.json``."""
+    return json.loads(BUDGETS.read_text("utf-8"))
+
+
+def speed(results: dict, part: str) -> float:
+    """Return the GFLOP/s that were measured beside a part of ``results/book.json``."""
+    found = results.get("gflops", {}).get(part)
+    return found or results["machine"]["matrix_product_gflops"]
+
+
+def allowed(part: str, name: str, budgets: dict) -> dict[str, float]:
+    """Return the limits of one item at the reference speed, e.g. ``{"seconds": 30}``.
+
+    Args:
+        part: One of :data:`PARTS`.
+        name: The item, e.g. ``"06-from-autoencoder-to-elbo"`` or ``"clean build"``.
+        budgets: The content of ``budgets.json``.
+
+    Returns:
+        Seconds, and gigabytes where there is a limit.
+    """
+    if part == "notebooks":
+        application = name[:2] in budgets["application_notebooks"]
+        return budgets[part]["application" if application else "core"]
+    return budgets[part] if part == "imports" else budgets[part][name]
+
+
+def scaled(limits: dict[str, float], budgets: dict, gflops: float) -> dict[str, float]:
+    """Turn limits at the reference speed into those of a machine of some GFLOP/s."""
+    factor = budgets["gflops"] / gflops
+    return {k: v * factor if k == "seconds" else v for k, v in limits.items()}
+
+
+def grown(rows: list[dict], budgets: dict) -> list[dict]:
+    """Extrapolate the parts of ``make test`` to the whole book.
+
+    What grows with notebooks or pages is taken to be proportional to their number,
+    which overstates it by what it costs to start.  Every chapter to come is one
+    notebook and one page.
+
+    Args:
+        rows: The parts as measured: ``name``, ``seconds``, and in the row of each part
+            how many ``notebooks`` and ``pages`` there were.
+        budgets: The content of ``budgets.json``.
+
+    Returns:
+        One row for each part of ``rows``, and their sum as the last, which is left out
+        unless every part was measured.
+    """
+    found = []
+    for row in rows:
+        if row["name"] not in GROWTH:
+            continue
+        factor, kind = 1.0, GROWTH[row["name"]]
+        if kind:
+            more = max(0, budgets["chapters"] - row["notebooks"])
+            factor = (row[kind] + more) / row[kind]
+        found.append({**row, "seconds": round(row["seconds"] * factor, 1)})
+    if {row["name"] for row in found} == set(GROWTH):
+        total = round(sum(row["seconds"] for row in found), 1)
+        found.append({"name": WHOLE, "seconds": total, "passed": True})
+    return found
+
+
+def complaints(results: dict, budgets: dict) -> list[str]:
+    """Say which items failed or exceed their budget, and what can be done.
+
+    Args:
+        results: As in ``results/book.json``: for each part a list of items, and the
+            speed that was measured beside it.
+        budgets: The content of ``budgets.json``.
+
+    Returns:
+        One line for each fault; empty if all is well.
+    """
+    lines = []
+    for part in PARTS:
+        rows = results.get(part, [])
+        for row in rows:
+            if not row.get("passed", True):
+                lines.append(f"{row['name']}: it failed. Run it by itself and mend it.")
+            if row.get("keras"):
+                lines.append(
+                    f"{row['name']}: it loads Keras. Import Keras where it is used."
+                )
+        whole = part == "tests"
+        for row in grown(rows, budgets) if whole else rows:
+            gflops = speed(results, part)
+            limits = scaled(allowed(part, row["name"], budgets), budgets, gflops)
+            for key, limit in limits.items():
+                if row[key] <= limit:
+                    continue
+                unit = {"seconds": "s", "gb": "GB"}[key]
+                seen = f"at {budgets['chapters']} chapters" if whole else "measured"
+                lines.append(
+                    f"{row['name']}: {seen} {row[key]:g} {unit}, budget {limit:.3g} "
+                    f"{unit} at {gflops:.0f} GFLOP/s. What to do: "
+                    f"{ADVICE[part, key]}; or raise the budget in "
+                    "benchmarks/budgets.json and say why."
+                )
+    return lines
