@@ -1,7 +1,7 @@
 """Losses of the VAE and GAN chapters, in nats, written with ``keras.ops``.
 
 A discriminator returns logits; ``D(x) = sigmoid(logit)``.  Everything here is
-minimised.
+minimised, and computed in float32, whatever the networks compute in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from genai_utils.backends import input_gradients
+from genai_utils import backends
 
 __all__ = [
     "bernoulli_nll",
@@ -30,6 +30,12 @@ __all__ = [
     "wasserstein_d",
     "wasserstein_g",
 ]
+
+
+def _float32(*tensors: Any) -> Any:
+    """Cast what half-precision networks return; sums and exponentials need the room."""
+    cast = [ops.cast(t, "float32") for t in tensors]
+    return cast if len(cast) > 1 else cast[0]
 
 
 def _sum_features(x: Any) -> Any:
@@ -53,6 +59,7 @@ def gaussian_kl(z_mean: Any, z_log_var: Any) -> Any:
         Kingma and Welling (2014), appendix B.  Our ``z_log_var`` is their
         :math:`\log\sigma_j^2`, and our sign is that of the divergence.
     """
+    z_mean, z_log_var = _float32(z_mean, z_log_var)
     terms = ops.square(z_mean) + ops.exp(z_log_var) - 1.0 - z_log_var
     return 0.5 * _sum_features(terms)
 
@@ -70,8 +77,7 @@ def gaussian_nll(x: Any, x_hat: Any, sigma: Any = 1.0) -> Any:
     Returns:
         Nats for each sample, shape ``(B,)``.
     """
-    x, x_hat = ops.convert_to_tensor(x), ops.convert_to_tensor(x_hat)
-    sigma = ops.convert_to_tensor(sigma, dtype=x_hat.dtype)
+    x, x_hat, sigma = _float32(x, x_hat, sigma)
     squares = ops.square((x - x_hat) / sigma)
     return _sum_features(0.5 * squares + 0.5 * math.log(2 * math.pi) + ops.log(sigma))
 
@@ -89,7 +95,7 @@ def bernoulli_nll(x: Any, logits: Any) -> Any:
         Nats for each sample, shape ``(B,)``.  For ``x`` strictly between 0 and 1 this
         is a cross-entropy, no longer the logarithm of a probability.
     """
-    x, logits = ops.convert_to_tensor(x), ops.convert_to_tensor(logits)
+    x, logits = _float32(x, logits)
     return _sum_features(ops.softplus(logits) - x * logits)
 
 
@@ -123,7 +129,8 @@ def minimax_d(real_logits: Any, fake_logits: Any) -> Any:
     Reference:
         Goodfellow et al. (2014), equation 1; they maximise, we minimise.
     """
-    return ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
+    real, fake = _float32(real_logits, fake_logits)
+    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
 
 
 def minimax_g(fake_logits: Any) -> Any:
@@ -135,7 +142,7 @@ def minimax_g(fake_logits: Any) -> Any:
     Returns:
         A scalar in nats, at most 0.  Its gradient fades where the discriminator wins.
     """
-    return -ops.mean(ops.softplus(fake_logits))
+    return -ops.mean(ops.softplus(_float32(fake_logits)))
 
 
 def non_saturating_g(fake_logits: Any) -> Any:
@@ -150,7 +157,7 @@ def non_saturating_g(fake_logits: Any) -> Any:
     Reference:
         Goodfellow et al. (2014), section 3.
     """
-    return ops.mean(ops.softplus(-fake_logits))
+    return ops.mean(ops.softplus(-_float32(fake_logits)))
 
 
 def hinge_d(real_logits: Any, fake_logits: Any) -> Any:
@@ -166,7 +173,8 @@ def hinge_d(real_logits: Any, fake_logits: Any) -> Any:
     Reference:
         Lim and Ye (2017).
     """
-    return ops.mean(ops.relu(1.0 - real_logits)) + ops.mean(ops.relu(1.0 + fake_logits))
+    real, fake = _float32(real_logits, fake_logits)
+    return ops.mean(ops.relu(1.0 - real)) + ops.mean(ops.relu(1.0 + fake))
 
 
 def hinge_g(fake_logits: Any) -> Any:
@@ -178,7 +186,7 @@ def hinge_g(fake_logits: Any) -> Any:
     Returns:
         A scalar.
     """
-    return -ops.mean(fake_logits)
+    return -ops.mean(_float32(fake_logits))
 
 
 def wasserstein_d(real_logits: Any, fake_logits: Any) -> Any:
@@ -194,7 +202,8 @@ def wasserstein_d(real_logits: Any, fake_logits: Any) -> Any:
     Reference:
         Arjovsky, Chintala and Bottou (2017).
     """
-    return ops.mean(fake_logits) - ops.mean(real_logits)
+    real, fake = _float32(real_logits, fake_logits)
+    return ops.mean(fake) - ops.mean(real)
 
 
 def wasserstein_g(fake_logits: Any) -> Any:
@@ -206,7 +215,7 @@ def wasserstein_g(fake_logits: Any) -> Any:
     Returns:
         A scalar.
     """
-    return -ops.mean(fake_logits)
+    return -ops.mean(_float32(fake_logits))
 
 
 def gradient_penalty(
@@ -218,13 +227,13 @@ def gradient_penalty(
     r"""Gradient penalty :math:`E(\lVert\nabla_{\tilde x} f(\tilde x)\rVert_2 - 1)^2`.
 
     Each :math:`\tilde x` lies on the line between one real and one generated sample;
-    its place there is uniform, and drawn once for each sample.
+    its position there is uniform, and drawn once for each sample.
 
     Args:
         critic: Maps a batch to scores; it must treat each sample on its own.
         real: Real samples, shape ``(B, ...)``.
         fake: Generated samples, same shape.
-        seed: Where the places are drawn from.
+        seed: Seed of the interpolation weights.
 
     Returns:
         A scalar, at least 0.
@@ -232,10 +241,11 @@ def gradient_penalty(
     Reference:
         Gulrajani et al. (2017), algorithm 1.
     """
-    places = (ops.shape(real)[0],) + (1,) * (len(real.shape) - 1)
-    t = keras.random.uniform(places, seed=seed)
-    gradient = input_gradients(critic, t * real + (1.0 - t) * fake)
-    norm = ops.sqrt(_sum_features(ops.square(gradient)) + 1e-12)
+    real, fake = _float32(real, fake)
+    one_each = (ops.shape(real)[0],) + (1,) * (len(real.shape) - 1)
+    t = keras.random.uniform(one_each, seed=seed)
+    gradient = backends.input_gradients(critic, t * real + (1.0 - t) * fake)
+    norm = ops.sqrt(_sum_features(ops.square(_float32(gradient))) + 1e-12)
     return ops.mean(ops.square(norm - 1.0))
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
-import warnings
 
 __all__ = ["set_seed"]
 
 
 def set_seed(seed: int = 0, threads: int = 2) -> None:
-    """Seed Python, NumPy and Keras, and settle what the engine leaves open.
+    """Seed Python, NumPy and Keras, and configure the backend.
 
     Call it once, before the first tensor is made.  TensorFlow's kernels are made
     deterministic; two threads an operation are what the book's outputs were made with,
-    another count sums floats in another order.  PyTorch is only told to take numbers
-    below 1.2e-38 as zero, as the other engines do: processors are slow with them, and
-    Adam's first moment shrinks to them where the gradient has become zero.  Threads
-    take this over from the one that starts them, so it has to come first.  On Linux it
-    also keeps freed memory, up to two gigabytes, for the next step.
+    and another count sums floats in another order.  PyTorch is told to flush denormals,
+    as the other backends do.  A graphics card's memory is taken as it is needed.
 
     Args:
         seed: A whole number from 0 to 2**32 - 1.
@@ -46,40 +40,7 @@ def set_seed(seed: int = 0, threads: int = 2) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
+    from genai_utils import backends
+
     keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow":
-        _settle_tensorflow(threads)
-    if keras.backend.backend() == "torch":
-        _settle_torch()
-
-
-def _settle_torch() -> None:
-    import torch
-
-    torch.set_flush_denormal(True)
-    if sys.platform == "linux":
-        # Large blocks that a step frees would go back to the system, and each page of
-        # them would have to be mapped and cleared again at the next step.
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
-        if mallopt is not None:
-            mallopt(-4, 0)  # M_MMAP_MAX: no block straight from the system
-            mallopt(-1, 2_000_000_000)  # M_TRIM_THRESHOLD: give back from 2 GB on
-
-
-def _settle_tensorflow(threads: int) -> None:
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")  # retracing notes hold memory addresses
-    tf.config.experimental.enable_op_determinism()
-    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
-        return
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError:
-        warnings.warn(
-            f"set_seed(threads={threads}) came too late: TensorFlow has already "
-            "started its threads. Restart the kernel and call `set_seed` first; "
-            "until then sums may differ in the last digits.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    backends.configure(threads)

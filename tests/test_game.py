@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from genai_utils import losses
-from genai_utils.backends import value_and_gradients
-from genai_utils.game import Game, Player, _batches
+from genai_utils.backends import batches, value_and_gradients
+from genai_utils.game import Game, Player
 from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan, make_toy_gan
 from genai_utils.models.vae import make_conv_vae, make_dense_vae
 
@@ -40,7 +40,7 @@ def one_turn(game, who, x):
     _, _, gradients = value_and_gradients(
         lambda: player.evaluate(keras.ops.convert_to_tensor(x), True),
         player.variables,
-        game.variables,
+        game,
     )
     game.optimizer.players[who].apply(gradients, player.variables)
 
@@ -435,16 +435,16 @@ def test_validation_is_cut_like_training_unless_told_otherwise():
 
 
 @pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="Keras cuts the data for JAX"
+    batches((X,), 1, True) is None, reason="Keras cuts the data for this backend"
 )
 def test_each_epoch_is_a_new_permutation_and_a_seed_repeats_it():
     x = np.arange(300, dtype="float32")
 
     def two_epochs(seed):
         keras.utils.set_random_seed(seed)
-        batches = _batches(x, 64, shuffle=True)
-        assert len(batches) == 5
-        return [[b.numpy() for b in batches] for _ in range(2)]
+        epoch = batches((x,), 64, shuffle=True)
+        assert len(epoch) == 5
+        return [[b.numpy() for (b,) in epoch] for _ in range(2)]
 
     epochs = two_epochs(1)
     for epoch in epochs:
@@ -456,3 +456,39 @@ def test_each_epoch_is_a_new_permutation_and_a_seed_repeats_it():
     assert abs(np.corrcoef(first, x)[0, 1]) < 0.25
     np.testing.assert_array_equal(np.concatenate(two_epochs(1)[0]), first)
     assert (np.concatenate(two_epochs(2)[0]) != first).mean() > 0.9
+
+
+def test_a_method_whose_name_keras_takes_is_refused_and_told():
+    for name in ("loss", "metrics", "optimizer", "history", "variables"):
+        taken = type("Taken", (Mean,), {name: lambda self, x, training: 0.0})
+        with pytest.raises((ValueError, AttributeError), match=name) as error:
+            taken().compile("sgd")
+        if isinstance(error.value, ValueError):
+            assert f"{name}_of" in str(error.value)
+
+
+def test_the_names_that_keras_takes_are_those_that_a_training_sets():
+    from genai_utils.players import _TAKEN
+
+    plain = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    before = set(vars(plain))
+    plain.compile("sgd", "mse")
+    plain.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0)
+    made = {n for n in set(vars(plain)) - before if not n.startswith("_")}
+    assert {"loss", "history", "stop_training"} <= _TAKEN
+    assert made - {"loss_weights"} <= _TAKEN
+
+
+def test_predict_and_export_say_what_to_use():
+    gan = compiled(make_toy_gan())
+    for use in (gan.predict, gan.export, gan):
+        with pytest.raises(NotImplementedError, match=r"model\.generator\.export"):
+            use(np.zeros((1, 2), "float32"))
+
+
+def test_a_game_with_a_call_of_its_own_predicts():
+    class Called(Mean):
+        def call(self, x):
+            return 2 * x
+
+    assert Called().predict(np.ones((2, 1)), verbose=0).tolist() == [[2.0], [2.0]]

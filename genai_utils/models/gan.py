@@ -12,7 +12,8 @@ from keras import layers, ops
 
 from genai_utils import losses
 from genai_utils.checks import check_choice, check_positive
-from genai_utils.game import Game, Player
+from genai_utils.game import Field, Game, Player
+from genai_utils.layers import conv_half, conv_twice, dense_stack, halved, seeded
 
 __all__ = ["GAN", "make_dcgan", "make_dense_gan", "make_toy_gan"]
 
@@ -37,6 +38,7 @@ class GAN(Game):
         discriminator: Maps samples to one logit each, shape ``(B, 1)``.
         loss: ``"non_saturating"``, ``"minimax"``, ``"hinge"`` or ``"wasserstein_gp"``.
         gp_weight: Weight of the gradient penalty (``"wasserstein_gp"`` only).
+        d_turns: Turns of the discriminator in each round, each with new noise.
         data_range: Range that ``fit`` demands of its data; ``(None, None)`` for none.
         seed: Seed of the model's noise.
         **kwargs: Passed to ``keras.Model``.
@@ -52,6 +54,7 @@ class GAN(Game):
         *,
         loss: str = "non_saturating",
         gp_weight: float = 10.0,
+        d_turns: int = 1,
         data_range: tuple[float | None, float | None] = (-1.0, 1.0),
         seed: int = 0,
         **kwargs: Any,
@@ -72,7 +75,8 @@ class GAN(Game):
             )
         self.generator, self.discriminator = generator, discriminator
         self.loss_name, self.gp_weight, self.seed = loss, gp_weight, seed
-        self.data_range = tuple(data_range)
+        self.d_turns, self.data_range = d_turns, tuple(data_range)
+        self.data = Field("float32", *self.data_range)
         self.latent_dim = generator.input_shape[-1]
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
@@ -81,7 +85,9 @@ class GAN(Game):
         """Return the discriminator and the generator."""
         d, g = [self.discriminator], [self.generator]
         return [
-            Player("discriminator", d, self._d_loss, logs=("d_real", "d_fake")),
+            Player(
+                "discriminator", d, self._d_loss, ("d_real", "d_fake"), self.d_turns
+            ),
             Player("generator", g, self._g_loss),
         ]
 
@@ -91,7 +97,7 @@ class GAN(Game):
         return self.generator(z, training=training)  # as many as there are in x
 
     def _d_loss(self, x: Any, training: bool) -> tuple[Any, dict]:
-        fake = ops.stop_gradient(self._fakes(x, training))
+        fake = ops.cast(ops.stop_gradient(self._fakes(x, training)), x.dtype)
         real_logits = self.discriminator(x, training=training)
         fake_logits = self.discriminator(fake, training=training)
         loss = _LOSSES[self.loss_name][0](real_logits, fake_logits)
@@ -102,8 +108,11 @@ class GAN(Game):
                 fake,
                 self.seed_generator,
             )
-        d_real, d_fake = ops.sigmoid(real_logits), ops.sigmoid(fake_logits)
-        return loss, {"d_real": ops.mean(d_real), "d_fake": ops.mean(d_fake)}
+        d_real, d_fake = (
+            ops.mean(ops.sigmoid(ops.cast(a, "float32")))
+            for a in (real_logits, fake_logits)
+        )
+        return loss, {"d_real": d_real, "d_fake": d_fake}
 
     def _g_loss(self, x: Any, training: bool) -> Any:
         logits = self.discriminator(self._fakes(x, training), training=training)
@@ -119,26 +128,12 @@ class GAN(Game):
         check_positive(n, "n")
         rng = np.random.default_rng(seed)
         z = rng.standard_normal((n, self.latent_dim)).astype("float32")
-        return self.generator.predict(z, batch_size=500, verbose=0)
+        return self.generator.predict(z, batch_size=500, verbose=0).astype("float32")
 
-    def get_config(self) -> dict:
-        """Return what is needed to make the model again."""
-        return {
-            "generator": keras.saving.serialize_keras_object(self.generator),
-            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
-            "loss": self.loss_name,
-            "gp_weight": self.gp_weight,
-            "data_range": list(self.data_range),
-            "seed": self.seed,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> GAN:
-        """Make the model from :meth:`get_config`."""
-        parts = ("generator", "discriminator")
-        made = {k: keras.saving.deserialize_keras_object(config[k]) for k in parts}
-        return cls(**{**config, **made})
+    def _settings(self) -> dict:
+        names = ("generator", "discriminator", "gp_weight", "d_turns", "seed")
+        settings = {name: getattr(self, name) for name in names}
+        return settings | {"loss": self.loss_name, "data_range": list(self.data_range)}
 
 
 def make_toy_gan(
@@ -155,15 +150,15 @@ def make_toy_gan(
     Returns:
         The model, not compiled.
     """
-    init = _initializers(seed, keras.initializers.GlorotUniform)
+    weights = seeded(seed)
 
     def network(inputs: int, outputs: int, name: str) -> keras.Model:
-        body = [layers.Dense(h, "relu", kernel_initializer=next(init)) for h in hidden]
-        last = layers.Dense(outputs, kernel_initializer=next(init))
+        body = dense_stack(hidden, weights)
+        last = layers.Dense(outputs, **next(weights))
         return keras.Sequential([layers.Input((inputs,)), *body, last], name=name)
 
     nets = network(latent_dim, 2, "generator"), network(2, 1, "discriminator")
-    return GAN(*nets, seed=seed, data_range=(None, None), **kwargs)
+    return GAN(*nets, seed=seed, **{"data_range": (None, None)} | kwargs)
 
 
 def make_dense_gan(
@@ -186,26 +181,26 @@ def make_dense_gan(
     Returns:
         The model, not compiled.
     """
-    init = _initializers(seed, keras.initializers.GlorotUniform)
+    weights = seeded(seed)
     g: list = [layers.Input((latent_dim,))]
     for units in (256, 512):
         g += [
-            layers.Dense(units, use_bias=False, kernel_initializer=next(init)),
+            layers.Dense(units, use_bias=False, **next(weights)),
             layers.BatchNormalization(momentum=0.9),
             layers.LeakyReLU(0.2),
         ]
     g += [
-        layers.Dense(math.prod(image_shape), "tanh", kernel_initializer=next(init)),
+        layers.Dense(math.prod(image_shape), "tanh", **next(weights)),
         layers.Reshape(image_shape),
     ]
     d: list = [layers.Input(image_shape), layers.Flatten()]
     for i, units in enumerate((512, 256)):
         d += [
-            layers.Dense(units, kernel_initializer=next(init)),
+            layers.Dense(units, **next(weights)),
             layers.LeakyReLU(0.2),
             layers.Dropout(dropout, seed=seed + i),
         ]
-    d += [layers.Dense(1, kernel_initializer=next(init))]  # a logit
+    d += [layers.Dense(1, **next(weights))]  # a logit
     generator = keras.Sequential(g, name="generator")
     return GAN(
         generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
@@ -243,52 +238,32 @@ def make_dcgan(
         generator alone, and dropout in the discriminator.  Its last convolution
         halves once more than the generator doubles.
     """
-    height, width, channels = image_shape
-    factor = 2 ** len(filters)
-    if height % factor or width % factor:
-        raise ValueError(
-            f"`image_shape` must be divisible by {factor} with {len(filters)} widths. "
-            f"Received: {tuple(image_shape)}. Use fewer `filters`, or pad the images."
-        )
-    init = _initializers(seed, lambda s: keras.initializers.RandomNormal(0.0, 0.05, s))
-    small = (height // factor, width // factor, filters[0])
-    stride = {"strides": 2, "padding": "same"}
+    height, width, channels = halved(image_shape, len(filters))
+    weights = seeded(seed, lambda s: keras.initializers.RandomNormal(0.0, 0.05, s))
+    small = (height, width, filters[0])
     g: list = [
         layers.Input((latent_dim,)),
-        layers.Dense(math.prod(small), use_bias=False, kernel_initializer=next(init)),
+        layers.Dense(math.prod(small), use_bias=False, **next(weights)),
         layers.Reshape(small),  # (B, H / factor, W / factor, filters[0])
         layers.BatchNormalization(momentum=0.9),
         layers.ReLU(),
     ]
     for f in filters[1:]:
         g += [
-            layers.Conv2DTranspose(
-                f, 4, use_bias=False, kernel_initializer=next(init), **stride
-            ),
+            conv_twice(f, weights, use_bias=False),
             layers.BatchNormalization(momentum=0.9),
             layers.ReLU(),
         ]
-    g += [
-        layers.Conv2DTranspose(
-            channels, 4, activation="tanh", kernel_initializer=next(init), **stride
-        )
-    ]
+    g += [conv_twice(channels, weights, activation="tanh")]
     d: list = [layers.Input(image_shape)]
     for i, f in enumerate((*filters[::-1], 2 * filters[0])):
         d += [
-            layers.Conv2D(f, 4, kernel_initializer=next(init), **stride),
+            conv_half(f, weights),
             layers.LeakyReLU(0.2),
             layers.Dropout(dropout, seed=seed + i),
         ]
-    d += [layers.Flatten(), layers.Dense(1, kernel_initializer=next(init))]
+    d += [layers.Flatten(), layers.Dense(1, **next(weights))]
     generator = keras.Sequential(g, name="generator")
     return GAN(
         generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
     )
-
-
-def _initializers(seed: int, make: Any):
-    """Yield one seeded initializer after another."""
-    while True:
-        seed += 1
-        yield make(seed)

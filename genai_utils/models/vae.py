@@ -12,10 +12,19 @@ from keras import layers, ops
 
 from genai_utils import losses
 from genai_utils.checks import check_array, check_choice, check_positive
-from genai_utils.game import Game, Player
-from genai_utils.layers import sample_gaussian
+from genai_utils.game import Field, Game, Player
+from genai_utils.layers import (
+    conv_half,
+    conv_twice,
+    dense_stack,
+    halved,
+    sample_gaussian,
+    seeded,
+)
 
 __all__ = ["VAE", "make_conv_vae", "make_dense_vae"]
+
+_MOST = 2**22  # pixels that are decoded at once when a likelihood is estimated
 
 
 @keras.saving.register_keras_serializable("genai_utils")
@@ -38,7 +47,7 @@ class VAE(Game):
         Kingma and Welling (2014); Rybkin et al. (2021) for the learned ``sigma``.
     """
 
-    data_range = (-1.0, 1.0)
+    data = Field("float32", -1.0, 1.0)
 
     def __init__(
         self,
@@ -106,7 +115,7 @@ class VAE(Game):
         """
         x = check_array(x, "x", ndim=4, low=-1.0, high=1.0)
         code = self.encoder.predict(x, batch_size=500, verbose=0)
-        z_mean, z_log_var = np.split(code, 2, axis=-1)
+        z_mean, z_log_var = np.split(code.astype("float32"), 2, axis=-1)
         return z_mean, z_log_var
 
     def decode(self, z: np.ndarray) -> np.ndarray:
@@ -116,7 +125,7 @@ class VAE(Game):
             z: Latent points, shape ``(n, latent_dim)``.
         """
         z = check_array(z, "z", shape=(None, self.latent_dim)).astype("float32")
-        decoded = self.decoder.predict(z, batch_size=500, verbose=0)
+        decoded = self.decoder.predict(z, batch_size=500, verbose=0).astype("float32")
         if self.likelihood == "bernoulli":
             return np.tanh(0.5 * decoded)  # = 2 sigmoid(a) - 1
         return np.clip(decoded, -1.0, 1.0)
@@ -176,39 +185,32 @@ class VAE(Game):
     def _weights(self, x: np.ndarray, k: int, seed: int) -> tuple:
         """Log importance weights and NLL, both (n, K), and the KL in closed form."""
         z_mean, z_log_var = self.encode(x)
+        x = np.asarray(x, "float32")
         rng = np.random.default_rng(seed)
-        log_w = np.empty((len(x), k))
-        nll = np.empty((len(x), k))
-        for j in range(k):
-            eps = rng.standard_normal(z_mean.shape)
+        at_once = max(1, _MOST // x.size)  # draws of every sample in one call
+        parts = []
+        for start in range(0, k, at_once):
+            eps = rng.standard_normal((min(at_once, k - start), *z_mean.shape))
             z = (z_mean + np.exp(0.5 * z_log_var) * eps).astype("float32")
-            decoded = self.decoder.predict(z, batch_size=500, verbose=0)
-            value = self.nll(ops.convert_to_tensor(x), ops.convert_to_tensor(decoded))
-            nll[:, j] = ops.convert_to_numpy(value)
-            log_prior = -0.5 * (z**2).sum(axis=1)  # log(2 pi) cancels
-            log_posterior = -0.5 * (eps**2 + z_log_var).sum(axis=1)
-            log_w[:, j] = -nll[:, j] + log_prior - log_posterior
+            log_prior = -0.5 * (z**2).sum(axis=-1)  # log(2 pi) cancels
+            log_posterior = -0.5 * (eps**2 + z_log_var).sum(axis=-1)
+            parts.append((self._nll_of_draws(x, z), log_prior - log_posterior))
+        nll, log_ratio = (np.concatenate(p).T for p in zip(*parts, strict=True))
         kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var).sum(axis=1)
-        return log_w, nll, kl
+        return log_ratio - nll, nll, kl
 
-    def get_config(self) -> dict:
-        """Return what is needed to make the model again."""
-        return {
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "kl_weight": self.kl_weight,
-            "sigma": self.sigma,
-            "likelihood": self.likelihood,
-            "seed": self.seed,
-            "name": self.name,
-        }
+    def _nll_of_draws(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """NLL of samples (n, H, W, C) under draws (K, n, latent_dim): (K, n)."""
+        decoded = self.decoder.predict(
+            z.reshape(-1, self.latent_dim), batch_size=500, verbose=0
+        )
+        x = np.broadcast_to(x, (len(z), *x.shape)).reshape(decoded.shape)
+        nll = self.nll(ops.convert_to_tensor(x), ops.convert_to_tensor(decoded))
+        return ops.convert_to_numpy(nll).reshape(z.shape[:2])
 
-    @classmethod
-    def from_config(cls, config: dict) -> VAE:
-        """Make the model from :meth:`get_config`."""
-        parts = ("encoder", "decoder")
-        made = {k: keras.saving.deserialize_keras_object(config[k]) for k in parts}
-        return cls(**{**config, **made})
+    def _settings(self) -> dict:
+        names = ("encoder", "decoder", "kl_weight", "sigma", "likelihood", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("genai_utils")
@@ -245,19 +247,18 @@ def make_dense_vae(
     Returns:
         The model, not compiled.
     """
-    init = _initializers(seed)
-    pixels = math.prod(image_shape)
+    weights = seeded(seed)
     out = None if kwargs.get("likelihood") == "bernoulli" else "tanh"
     encoder = keras.Sequential(
         [layers.Input(image_shape), layers.Flatten()]
-        + [layers.Dense(h, "relu", kernel_initializer=next(init)) for h in hidden]
-        + [layers.Dense(2 * latent_dim, kernel_initializer=next(init))],
+        + dense_stack(hidden, weights)
+        + [layers.Dense(2 * latent_dim, **next(weights))],
         name="encoder",
     )
     decoder = keras.Sequential(
         [layers.Input((latent_dim,))]
-        + [layers.Dense(h, "relu", kernel_initializer=next(init)) for h in hidden[::-1]]
-        + [layers.Dense(pixels, out, kernel_initializer=next(init))]
+        + dense_stack(hidden[::-1], weights)
+        + [layers.Dense(math.prod(image_shape), out, **next(weights))]
         + [layers.Reshape(image_shape)],
         name="decoder",
     )
@@ -287,52 +288,23 @@ def make_conv_vae(
     Raises:
         ValueError: If the image cannot be halved that often.
     """
-    height, width, channels = image_shape
-    factor = 2 ** len(filters)
-    if height % factor or width % factor:
-        raise ValueError(
-            f"`image_shape` must be divisible by {factor} for {len(filters)} halvings. "
-            f"Received: {tuple(image_shape)}. Use fewer `filters`, or pad the images."
-        )
-    init = _initializers(seed)
-    small = (height // factor, width // factor, filters[-1])
-    same = {"strides": 2, "padding": "same"}
+    height, width, channels = halved(image_shape, len(filters))
+    small = (height, width, filters[-1])
+    weights = seeded(seed)
     out = None if kwargs.get("likelihood") == "bernoulli" else "tanh"
     encoder = keras.Sequential(
         [layers.Input(image_shape)]
-        + [
-            layers.Conv2D(
-                f, 3, activation="relu", kernel_initializer=next(init), **same
-            )
-            for f in filters
-        ]
-        + [layers.Flatten(), layers.Dense(128, "relu", kernel_initializer=next(init))]
-        + [layers.Dense(2 * latent_dim, kernel_initializer=next(init))],
+        + [conv_half(f, weights, 3, activation="relu") for f in filters]
+        + [layers.Flatten(), *dense_stack([128], weights)]
+        + [layers.Dense(2 * latent_dim, **next(weights))],
         name="encoder",
     )
-    up = [
-        layers.Conv2DTranspose(
-            f, 4, activation="relu", kernel_initializer=next(init), **same
-        )
-        for f in filters[-2::-1]
-    ]
+    up = [conv_twice(f, weights, activation="relu") for f in filters[-2::-1]]
     decoder = keras.Sequential(
         [layers.Input((latent_dim,))]
-        + [layers.Dense(128, "relu", kernel_initializer=next(init))]
-        + [layers.Dense(math.prod(small), "relu", kernel_initializer=next(init))]
+        + dense_stack([128, math.prod(small)], weights)
         + [layers.Reshape(small), *up]
-        + [
-            layers.Conv2DTranspose(
-                channels, 4, activation=out, kernel_initializer=next(init), **same
-            )
-        ],
+        + [conv_twice(channels, weights, activation=out)],
         name="decoder",
     )
     return VAE(encoder, decoder, seed=seed, **kwargs)
-
-
-def _initializers(seed: int):
-    """Yield one seeded Glorot initializer after another."""
-    while True:
-        seed += 1
-        yield keras.initializers.GlorotUniform(seed)
