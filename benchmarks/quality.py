@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -21,68 +19,16 @@ import numpy as np
 from benchmarks import rivals
 from benchmarks.common import RESULTS, save
 from genai_utils import data
+from genai_utils.callbacks import Clock
 from genai_utils.game import Game
 from genai_utils.judge import Judge, load_judge
 from genai_utils.metrics import class_coverage, frechet_distance, precision_recall
-from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan
-from genai_utils.models.vae import VAE, make_conv_vae
+from genai_utils.models.gan import GAN
+from genai_utils.models.vae import VAE
+from genai_utils.recipes import get_recipe
 
 SAMPLES = 10_000
 NEIGHBOURS = 2_000
-
-
-@contextmanager
-def averaged(model: Game) -> Any:
-    """Lend the model the running averages of its weights, where it keeps any."""
-    variables = [v for p in model.players() for v in p.variables]
-    values = [keras.ops.convert_to_numpy(v) for v in variables]
-    for player in model.players():
-        optimizer = model.optimizer.players[player.name]
-        optimizer.finalize_variable_values(player.variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-
-
-class Clock(keras.callbacks.Callback):
-    """Scores the model at given seconds of training, and ends it after the last.
-
-    The time of tracing and compiling counts, the time of scoring does not.
-
-    Args:
-        marks: Seconds at which to score, rising.
-        score: Maps the model to a dictionary of numbers.
-    """
-
-    def __init__(self, marks: Sequence[float], score: Callable[[Game], dict]) -> None:
-        """Remember when to score, and how."""
-        super().__init__()
-        self.marks, self.score = list(marks), score
-        self.points: list[dict] = []
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Start the clock."""
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Score if a mark has passed, with the clock standing still."""
-        now = time.perf_counter()
-        if now - self.start < self.marks[0]:
-            return
-        while self.marks and now - self.start >= self.marks[0]:
-            self.marks.pop(0)
-        epoch = self.params["steps"]
-        first = next(iter(self.model.optimizer.players.values()))
-        steps = int(first.iterations)
-        with averaged(self.model):
-            point = {"seconds": round(now - self.start, 1), "steps": steps}
-            self.points.append({**point, "epochs": round(steps / epoch, 2)})
-            self.points[-1] |= self.score(self.model)
-        print("  ", self.points[-1], flush=True)
-        self.start += time.perf_counter() - now  # the clock stood still
-        self.model.stop_training = not self.marks
 
 
 def score_gan(judge: Judge, real: np.ndarray) -> Callable[[GAN], dict]:
@@ -107,33 +53,13 @@ def score_vae(x_test: np.ndarray) -> Callable[[VAE], dict]:
     return lambda model: {"elbo": round(float(model.elbo(x_test, seed=0).mean()), 2)}
 
 
-RATES = (5e-4, 2e-3)  # of the DCGAN's discriminator and generator
-QUICK, USUAL = (0.0, 0.99), (0.5, 0.999)  # memories of Adam, beta_1 and beta_2
-
-
-def adams(
-    rates: tuple[float, float], betas: tuple[float, float], memory: float = 0.998
-) -> dict:
-    """Return both players' optimizers; the generator's averages its weights."""
-    mean = {"use_ema": True, "ema_momentum": memory}
-    return {
-        "discriminator": keras.optimizers.Adam(rates[0], *betas),
-        "generator": keras.optimizers.Adam(rates[1], *betas, **mean),
-    }
-
-
-def dcgan(
-    seed: int = 0,
-    rates: tuple[float, float] = RATES,
-    betas: tuple[float, float] = QUICK,
-    latent_dim: int = 16,
-    dropout: float = 0.0,
-) -> GAN:
-    """Make the book's DCGAN for MNIST, compiled."""
-    keras.utils.set_random_seed(seed)
-    model = make_dcgan((28, 28, 1), latent_dim, seed=seed, dropout=dropout)
-    model.compile(adams(rates, betas))
-    return model
+def dcgan(seed: int = 0, **changes: Any) -> GAN:
+    """Make the book's DCGAN for MNIST, compiled, with changes of its recipe."""
+    recipe = get_recipe("mnist_dcgan")
+    arguments = {k: changes.pop(k) for k in set(changes) & {"latent_dim", "dropout"}}
+    return replace(
+        recipe, arguments={**recipe.arguments, **arguments}, **changes
+    ).model(seed)
 
 
 def shallow_dcgan(seed: int = 0) -> GAN:
@@ -144,13 +70,13 @@ def shallow_dcgan(seed: int = 0) -> GAN:
     head = [keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer=first)]
     inputs = keras.layers.Input((28, 28, 1))
     gan = GAN(model.generator, keras.Sequential([inputs, *kept, *head]), seed=seed)
-    gan.compile(adams(RATES, QUICK))
+    gan.compile(get_recipe("mnist_dcgan").optimizers())
     return gan
 
 
 def equal_rates_dcgan(seed: int = 0) -> GAN:
     """Make the book's DCGAN with the discriminator's rate for both players."""
-    return dcgan(seed, rates=(5e-4, 5e-4))
+    return dcgan(seed, rates={"discriminator": 5e-4, "generator": 5e-4})
 
 
 def dropout_dcgan(seed: int = 0) -> GAN:
@@ -160,7 +86,7 @@ def dropout_dcgan(seed: int = 0) -> GAN:
 
 def usual_adam_dcgan(seed: int = 0) -> GAN:
     """Make the book's DCGAN with the betas of Radford et al. (2016)."""
-    return dcgan(seed, betas=USUAL)
+    return dcgan(seed, betas=(0.5, 0.999))
 
 
 def wide_noise_dcgan(seed: int = 0) -> GAN:
@@ -170,18 +96,12 @@ def wide_noise_dcgan(seed: int = 0) -> GAN:
 
 def dense_gan(seed: int = 0) -> GAN:
     """Make the book's dense GAN for MNIST, compiled."""
-    keras.utils.set_random_seed(seed)
-    model = make_dense_gan((28, 28, 1), 64, seed=seed)
-    model.compile(adams((2e-4, 2e-4), USUAL))
-    return model
+    return get_recipe("mnist_dense_gan").model(seed)
 
 
 def conv_vae(seed: int = 0) -> VAE:
     """Make the book's VAE for MNIST with the Bernoulli likelihood, compiled."""
-    keras.utils.set_random_seed(seed)
-    model = make_conv_vae((28, 28, 1), 16, seed=seed, likelihood="bernoulli")
-    model.compile(keras.optimizers.Adam(1e-3))
-    return model
+    return get_recipe("mnist_conv_vae").model(seed)
 
 
 @dataclass(frozen=True)
@@ -276,7 +196,7 @@ def train(name: str, seed: int, x: np.ndarray, score: Callable, marks: tuple) ->
     """Train one model with one seed; return its points."""
     run = RUNS[name]
     print(f"{name}, seed {seed}: {run.settings}", flush=True)
-    clock = Clock(marks, score)
+    clock = Clock(marks, score, report=print)
     model = run.make(seed)
     fit = {"batch_size": run.batch, "epochs": 10_000, "verbose": 0}
     model.fit(x, callbacks=[clock], **fit)
@@ -305,14 +225,13 @@ def small_digits(seeds: int = 4) -> list[dict]:
     (x, _), (x_test, _) = data.load("digits", "train"), data.load("digits", "test")
     judge, rows = load_judge("digits"), []
     real = judge.features(x_test)
+    recipe = get_recipe("digits_dcgan")
     for latent_dim in (64, 16):
-        for betas in (USUAL, QUICK):
+        for betas in ((0.5, 0.999), (0.0, 0.99)):
+            changed = {"arguments": {"latent_dim": latent_dim}, "betas": betas}
             found = []
             for seed in range(seeds):
-                keras.utils.set_random_seed(seed)
-                model = make_dcgan((16, 16, 1), latent_dim, seed=seed)
-                model.compile(adams(RATES, betas, memory=0.99))
-                model.fit(x, batch_size=64, epochs=30, verbose=0)
+                model = replace(recipe, **changed).train(x, seed)
                 features = judge.features(model.sample(1000, seed=seed))
                 found.append(frechet_distance(features, real))
                 keras.backend.clear_session()

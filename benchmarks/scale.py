@@ -64,7 +64,7 @@ def measure(batch: int, width: float, size: int) -> dict[str, Any]:
     }
 
 
-def bend(rows: list[dict], work: str, tolerance: float = 1.5) -> str:
+def knee(rows: list[dict], work: str, tolerance: float = 1.5) -> str:
     """Say from which size on the time is proportional to the work, if it ever is.
 
     The last size sets the slope.  The straight line holds as far down as a step costs
@@ -111,7 +111,7 @@ def main() -> None:
             row["gflop_a_step"] = found["gflops"] * found["milliseconds_a_step"] / 1e3
             series.append(row)
             print(row, flush=True)
-        bends.append(bend(series, "gflop_a_step"))
+        bends.append(knee(series, "gflop_a_step"))
         rows += [{k: v for k, v in r.items() if k != "gflop_a_step"} for r in series]
     print("\n".join(bends))
     save("scale", {"usual": USUAL, "rows": rows, "bends": bends})

@@ -20,5 +20,6 @@ __all__ = [
     "optimizers",
     "players",
     "plots",
+    "recipes",
     "seeds",
 ]

@@ -270,7 +270,7 @@ def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
     """
     a, b = (
         v / ops.sqrt(ops.maximum(ops.sum(ops.square(v), axis=-1, keepdims=True), 1e-12))
-        for v in (ops.convert_to_tensor(a), ops.convert_to_tensor(b))
+        for v in _float32(a, b)
     )
     scores = ops.matmul(a, ops.transpose(b)) / temperature  # (B, B)
     return -ops.mean(ops.diagonal(ops.log_softmax(scores, axis=-1)))

@@ -23,6 +23,7 @@ ALLOWED = {
     "feeding": {"backends", "checks"},
     "game": {"backends", "callbacks", "feeding", "optimizers", "players"},
     "models": {"checks", "game", "layers", "losses"},
+    "recipes": {"game", "models", "optimizers"},
     "data": {"checks"},
     "judge": {"checks"},
     "metrics": {"checks"},

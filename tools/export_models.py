@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import struct
@@ -233,59 +232,20 @@ def grey(images: np.ndarray) -> np.ndarray:
     return np.floor(127.5 * (1 - images[..., 0].astype("float64")) + 0.5).astype("u1")
 
 
-def chapter_knobs(name: str) -> dict[str, Any]:
-    """Return the knobs of a chapter, from its cell that is tagged ``parameters``.
-
-    Args:
-        name: The notebook's name without its ending, such as ``"11-dcgan"``.
-    """
-    book = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
-    tagged = [c for c in book["cells"] if "parameters" in c["metadata"].get("tags", [])]
-    knobs: dict[str, Any] = {}
-    for line in ast.parse("".join(tagged[0]["source"])).body:
-        assert isinstance(line, ast.Assign)
-        names, value = line.targets[0], ast.literal_eval(line.value)
-        if isinstance(names, ast.Tuple):
-            knobs |= zip((n.id for n in names.elts), value, strict=True)
-        else:
-            knobs[names.id] = value
-    return knobs
-
-
 def train_decoder() -> Any:
     """Train the two-coordinate VAE of chapter 07, and return its decoder."""
-    import keras
-
     from genai_utils import data
-    from genai_utils.models.vae import make_dense_vae
+    from genai_utils.recipes import get_recipe
 
-    knobs = chapter_knobs("07-vae-in-practice")
-    x, _ = data.digits("train")
-    vae = make_dense_vae((16, 16, 1), 2, seed=knobs["SEED"])
-    vae.compile(keras.optimizers.Adam(1e-3))
-    vae.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
-    return vae.decoder
+    return get_recipe("digits_dense_vae").train(data.digits("train")[0]).decoder
 
 
 def train_generator() -> Any:
     """Train the DCGAN of chapter 11, and return its generator, weights averaged."""
-    import keras
-
     from genai_utils import data
-    from genai_utils.models.gan import make_dcgan
+    from genai_utils.recipes import get_recipe
 
-    knobs = chapter_knobs("11-dcgan")
-    x, _ = data.digits("train")
-    gan = make_dcgan((16, 16, 1), knobs["LATENT_DIM"], seed=knobs["SEED"])
-    average = {"use_ema": True, "ema_momentum": 0.99}
-    gan.compile(
-        {
-            "discriminator": keras.optimizers.Adam(knobs["D_RATE"], beta_1=0.5),
-            "generator": keras.optimizers.Adam(knobs["G_RATE"], beta_1=0.5, **average),
-        }
-    )
-    gan.fit(x, batch_size=knobs["BATCH_SIZE"], epochs=knobs["EPOCHS"], verbose=0)
-    return gan.generator
+    return get_recipe("digits_dcgan").train(data.digits("train")[0]).generator
 
 
 def decoder_goldens(decoder: Any) -> dict[str, np.ndarray]:
@@ -327,21 +287,16 @@ def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
 
 def save_game_still(path: Path) -> None:
     """Train the GAN of chapter 09 on the ring, and draw what the laboratory shows."""
-    import keras
     import matplotlib as mpl
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
     from genai_utils import data
-    from genai_utils.models import gan
+    from genai_utils.recipes import get_recipe
 
     ring = data.toy("ring", 4_000, seed=0)
-    keras.utils.set_random_seed(0)
-    model = gan.make_toy_gan(seed=0)
-    names = "discriminator", "generator"
-    model.compile({n: keras.optimizers.Adam(1e-3, beta_1=0.5) for n in names})
-    model.fit(ring, epochs=60, batch_size=200, verbose=0)
+    model = get_recipe("ring_gan").train(ring)
     side = np.linspace(-3, 3, 121)
     points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype("float32")
     logits = model.discriminator.predict(points, batch_size=5000, verbose=0)

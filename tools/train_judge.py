@@ -26,7 +26,7 @@ def train(name: str) -> None:
     from keras import layers
 
     from genai_utils.data import load
-    from genai_utils.judge import Judge
+    from genai_utils.judge import Judge, confidence_threshold
 
     x, y = load(name, "train")
     x_test, y_test = load(name, "test")
@@ -69,6 +69,7 @@ def train(name: str) -> None:
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "image_shape": list(x.shape[1:]),
         "accuracy": round(accuracy, 4),
+        "threshold": confidence_threshold(judge.confidence(x_test)),
     }
     listing.write_text(json.dumps(known, indent=1) + "\n")
     print(f"{name}: accuracy {accuracy:.4f}, {path.stat().st_size} bytes")

@@ -1,0 +1,84 @@
+"""Recipes: what they make trains, and says what it needs."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+
+from genai_utils import data
+from genai_utils.optimizers import AveragingAdam
+from genai_utils.recipes import RECIPES, get_recipe
+
+pytestmark = pytest.mark.engines
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_makes_a_model_that_trains_on_its_data(name):
+    recipe = get_recipe(name)
+    model = recipe.model(seed=3)
+    shape = recipe.arguments.get("image_shape", (16, 16, 1))
+    x = np.tanh(np.random.default_rng(0).normal(size=(4, *shape)))
+    x = data.toy("ring", 4) if recipe.data == "ring" else x
+    history = model.fit(x, batch_size=4, verbose=0).history
+    assert all(np.isfinite(v).all() for v in history.values())
+    for player, optimizer in model.optimizer.players.items():
+        rate = float(ops.convert_to_numpy(optimizer.learning_rate))
+        assert rate == pytest.approx(recipe.rates[player])
+        assert isinstance(optimizer, AveragingAdam) == (player in recipe.memory)
+    assert model.sample(2).shape == (2, *x.shape[1:])
+
+
+def test_one_seed_gives_one_model():
+    recipe = get_recipe("ring_gan")
+    x = data.toy("ring", 400)
+    first, again, other = (recipe.train(x, s, epochs=2).sample(5) for s in (1, 1, 2))
+    np.testing.assert_allclose(first, again, atol=1e-6)
+    assert abs(first - other).max() > 1e-3
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="digits_dcgan"):
+        get_recipe("dcgan")
+
+
+def chapter_knobs(number):
+    """What a chapter's cell of hyperparameters sets."""
+    path = next((ROOT / "notebooks").glob(f"{number}-*.ipynb"))
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    source = next(
+        "".join(c["source"])
+        for c in cells
+        if "parameters" in c["metadata"].get("tags", [])
+    )
+    knobs = {}
+    for line in ast.parse(source).body:
+        names, value = line.targets[0], ast.literal_eval(line.value)
+        if isinstance(names, ast.Tuple):
+            knobs |= zip((n.id for n in names.elts), value, strict=True)
+        else:
+            knobs[names.id] = value
+    return knobs
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        ("07", "digits_dense_vae"),
+        ("07", "digits_conv_vae"),
+        ("09", "ring_gan"),
+        ("10", "digits_dense_gan"),
+        ("11", "digits_dcgan"),
+    ],
+)
+def test_the_chapters_show_the_settings_of_the_recipes(number, name):
+    knobs, recipe = chapter_knobs(number), get_recipe(name)
+    assert (knobs["EPOCHS"], knobs["BATCH_SIZE"]) == (recipe.epochs, recipe.batch_size)
+    if "D_RATE" in knobs:
+        assert recipe.rates["discriminator"] == knobs["D_RATE"]
+        assert recipe.rates["generator"] == knobs["G_RATE"]
