@@ -30,8 +30,8 @@ NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
-def make(network: str) -> Any:
-    """Make one of the book's models for images (28, 28, 1), compiled."""
+def make(network: str, size: int = 28) -> Any:
+    """Make one of the book's models for images (size, size, 1), compiled."""
     import keras
 
     from genai_utils.models.gan import make_dcgan, make_dense_gan
@@ -39,16 +39,17 @@ def make(network: str) -> Any:
 
     keras.utils.set_random_seed(0)
     if network == "conv_vae":
-        model = make_conv_vae((28, 28, 1), 16)
+        model = make_conv_vae((size, size, 1), 16)
         model.compile(keras.optimizers.Adam(1e-3))
         return model
-    model = {"dcgan": make_dcgan, "dense_gan": make_dense_gan}[network]((28, 28, 1), 64)
+    makers = {"dcgan": make_dcgan, "dense_gan": make_dense_gan}
+    model = makers[network]((size, size, 1), 64)
     adam = {n: keras.optimizers.Adam(2e-4) for n in ("discriminator", "generator")}
     model.compile(adam)
     return model
 
 
-def tensorflow_loop(model: Any) -> Callable[[Any], None]:
+def tensorflow_loop(model: Any, batch: int = BATCH) -> Callable[[Any], None]:
     """Return a loop over batches: one graph a step, gradients from a tape."""
     import tensorflow as tf
 
@@ -58,24 +59,27 @@ def tensorflow_loop(model: Any) -> Callable[[Any], None]:
     @tf.function
     def step(x: Any) -> None:
         for player in players:
+            optimizer = optimizers[player.name]
             values = [v.value for v in player.variables]
             with tf.GradientTape() as tape:
-                loss = player.evaluate(x, True)[0]
-            gradients = tape.gradient(loss, values)
-            optimizers[player.name].apply(gradients, player.variables)
+                loss = optimizer.scale_loss(player.evaluate(x, True)[0])
+            optimizer.apply(tape.gradient(loss, values), player.variables)
 
     def loop(x: Any) -> None:
         x = tf.constant(x)
-        for i in range(0, len(x), BATCH):
-            step(x[i : i + BATCH])
+        for i in range(0, len(x), batch):
+            step(x[i : i + batch])
+        tf.test.experimental.sync_devices()
 
     return loop
 
 
-def jax_loop(model: Any) -> Callable[[Any], None]:
+def jax_loop(model: Any, batch: int = BATCH) -> Callable[[Any], None]:
     """Return a loop over batches: one compiled step on all variables' values."""
     import jax
     import keras
+
+    from genai_utils.backends import apply_gradients
 
     players, variables = model.players(), list(model.variables)
     for player in players:
@@ -86,6 +90,7 @@ def jax_loop(model: Any) -> Callable[[Any], None]:
     def step(state: list, x: Any) -> list:
         for player in players:
             mine = [places[id(v)] for v in player.variables]
+            optimizer = model.optimizer.players[player.name]
 
             def loss(chosen: list, state: list = state, mine: list = mine) -> Any:
                 state = list(state)
@@ -94,21 +99,21 @@ def jax_loop(model: Any) -> Callable[[Any], None]:
                 pairs = list(zip(variables, state, strict=True))
                 with keras.StatelessScope(state_mapping=pairs) as scope:
                     value = player.evaluate(x, True)[0]  # noqa: B023
+                    value = optimizer.scale_loss(value)  # noqa: B023
                 return value, [scope.get_current_value(v) for v in variables]
 
             chosen = [state[i] for i in mine]
             gradients, state = jax.grad(loss, has_aux=True)(chosen)
             pairs = list(zip(variables, state, strict=True))
             with keras.StatelessScope(state_mapping=pairs) as scope:
-                optimizer = model.optimizer.players[player.name]
-                optimizer.apply(gradients, player.variables)
+                apply_gradients(optimizer, gradients, player.variables)
                 state = [scope.get_current_value(v) for v in variables]
         return state
 
     def loop(x: Any) -> None:
         x, state = jax.numpy.asarray(x), [v.value for v in variables]
-        for i in range(0, len(x), BATCH):
-            state = step(state, x[i : i + BATCH])
+        for i in range(0, len(x), batch):
+            state = step(state, x[i : i + batch])
         jax.block_until_ready(state)
         for variable, value in zip(variables, state, strict=True):
             variable.assign(value)
@@ -116,7 +121,21 @@ def jax_loop(model: Any) -> Callable[[Any], None]:
     return loop
 
 
-def torch_loop(model: Any) -> Callable[[Any], None]:
+def scales(model: Any) -> bool:
+    """Say whether the optimizers of `fit` scale their losses (float16)."""
+    players = model.optimizer.players.values()
+    return any(hasattr(o, "dynamic_scale") for o in players)
+
+
+def finish(device: Any) -> None:
+    """Wait until PyTorch has done what it was asked; on a CPU it has."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def torch_loop(model: Any, batch: int = BATCH) -> Callable[[Any], None]:
     """Return a loop over batches with PyTorch's own Adam."""
     import torch
 
@@ -128,31 +147,40 @@ def torch_loop(model: Any) -> Callable[[Any], None]:
         (p, torch.optim.Adam([v.value for v in p.variables], lr=rate[p.name]))
         for p in model.players()
     ]
+    device = moves[0][0].variables[0].value.device
+    # as the optimizers of `fit`: float16 cannot hold small gradients
+    scaler = torch.amp.GradScaler(device.type, enabled=scales(model))
 
     def loop(x: Any) -> None:
-        x = torch.from_numpy(x)
-        for i in range(0, len(x), BATCH):
+        x = torch.from_numpy(x).to(device)
+        for i in range(0, len(x), batch):
             for player, optimizer in moves:
                 optimizer.zero_grad()
-                player.evaluate(x[i : i + BATCH], True)[0].backward()
-                optimizer.step()
+                loss = player.evaluate(x[i : i + batch], True)[0]
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+        finish(device)
 
     return loop
 
 
-def torch_loop_with_keras_adam(model: Any) -> Callable[[Any], None]:
+def torch_loop_with_keras_adam(model: Any, batch: int = BATCH) -> Callable[[Any], None]:
     """Return a loop with the Adam and the gradients of `fit`: what else costs time?"""
     import torch
 
     moves = [(p, model.optimizer.players[p.name]) for p in model.players()]
+    device = moves[0][0].variables[0].value.device
 
     def loop(x: Any) -> None:
-        x = torch.from_numpy(x)
-        for i in range(0, len(x), BATCH):
+        x = torch.from_numpy(x).to(device)
+        for i in range(0, len(x), batch):
             for player, optimizer in moves:
                 values = [v.value for v in player.variables]
-                loss = player.evaluate(x[i : i + BATCH], True)[0]
+                loss = player.evaluate(x[i : i + batch], True)[0]
+                loss = optimizer.scale_loss(loss)
                 optimizer.apply(torch.autograd.grad(loss, values), player.variables)
+        finish(device)
 
     return loop
 

@@ -14,7 +14,7 @@ ALLOWED = {
     "__init__": set(),
     "checks": set(),
     "backends": set(),
-    "seeds": {"backends"},
+    "seeds": {"backends", "checks"},
     "losses": {"backends"},
     "layers": set(),
     "callbacks": set(),

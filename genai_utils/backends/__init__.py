@@ -19,6 +19,8 @@ __all__ = [
     "input_gradients",
     "num_replicas",
     "run_round",
+    "software",
+    "threads",
     "value_and_gradients",
 ]
 
@@ -32,4 +34,6 @@ device = _chosen.device
 input_gradients = _chosen.input_gradients
 num_replicas = _chosen.num_replicas
 run_round = _chosen.run_round
+software = _chosen.software
+threads = _chosen.threads
 value_and_gradients = _chosen.value_and_gradients

@@ -90,3 +90,13 @@ def device() -> str:
     """As in :mod:`genai_utils.backends.tensorflow`."""
     found = jax.devices()[0]
     return "CPU" if found.platform == "cpu" else found.device_kind
+
+
+def software() -> str:
+    """As in :mod:`genai_utils.backends.tensorflow`."""
+    return "JAX " + ".".join(jax.__version__.split(".")[:2])
+
+
+def threads() -> int | None:
+    """As in :mod:`genai_utils.backends.tensorflow`: XLA takes every core."""
+    return None

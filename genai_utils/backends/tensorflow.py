@@ -134,3 +134,13 @@ def device() -> str:
         return "CPU"
     details = tf.config.experimental.get_device_details(cards[0])
     return details.get("device_name", "GPU")
+
+
+def software() -> str:
+    """Name the backend and its version, as in ``"TensorFlow 2.21"``."""
+    return "TensorFlow " + ".".join(tf.__version__.split(".")[:2])
+
+
+def threads() -> int | None:
+    """Return how many threads an operation may use on the CPU; None for every core."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or None

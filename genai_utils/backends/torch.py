@@ -69,3 +69,13 @@ def device() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return "CPU"
+
+
+def software() -> str:
+    """As in :mod:`genai_utils.backends.tensorflow`."""
+    return "PyTorch " + ".".join(torch.__version__.split(".")[:2])
+
+
+def threads() -> int | None:
+    """As in :mod:`genai_utils.backends.tensorflow`."""
+    return torch.get_num_threads()

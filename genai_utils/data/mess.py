@@ -40,7 +40,7 @@ def messy_digits(
 
     ``n`` different digits are drawn. Some lose a 5 x 5 patch of pixels (NaN), some get
     a wrong label, some are stored from 0 to 255 instead of from -1 to 1. Then copies,
-    near-copies (:func:`near_copies`) and images that are no digits are added, and the
+    near-copies (``near_copies``) and images that are no digits are added, and the
     rows are shuffled. No row has two faults, and no faulty row is copied.
 
     Args:
@@ -50,9 +50,9 @@ def messy_digits(
     Returns:
         Images ``(m, 16, 16, 1)``, float32; labels ``(m,)``, int64; and the truth, a
         dictionary of arrays ``(m,)``: ``"kind"`` (``"sound"`` or a key of
-        :data:`FAULTS`), ``"original"`` (the row that a copy was made from, else the
+        ``FAULTS``), ``"original"`` (the row that a copy was made from, else the
         row itself) and ``"label"`` (the right label, -1 for an outlier). Of the digits
-        a share of :data:`FAULTS` is spoilt, or added, by each kind.
+        a share of ``FAULTS`` is spoilt, or added, by each kind.
 
     Raises:
         ValueError: If ``n`` is outside its range.
@@ -164,7 +164,7 @@ def shifted(x: np.ndarray, down: int, right: int) -> np.ndarray:
 
 
 def copy_pairs(truth: dict[str, np.ndarray], kind: str) -> set[tuple[int, int]]:
-    """List which row was copied from which, by the truth of :func:`messy_digits`.
+    """List which row was copied from which, by the truth of ``messy_digits``.
 
     Args:
         truth: The truth.
@@ -270,7 +270,7 @@ def duplicate_groups(pairs: np.ndarray, n: int) -> np.ndarray:
     """Number the groups that pairs join: copies of copies fall into one group.
 
     Args:
-        pairs: Row numbers ``(k, 2)``, as :func:`near_duplicates` returns them; ``k``
+        pairs: Row numbers ``(k, 2)``, as ``near_duplicates`` returns them; ``k``
             may be 0.
         n: How many rows there are.
 
