@@ -65,10 +65,16 @@ def machine() -> dict:
     }
 
 
-def save(name: str, results: dict) -> Path:
-    """Write ``results`` and the machine's description to ``results/NAME.json``."""
-    path = RESULTS / f"{name}.json"
-    RESULTS.mkdir(exist_ok=True)
+def save(name: str, results: dict, path: Path | None = None) -> Path:
+    """Write ``results`` and the machine's description to ``results/NAME.json``.
+
+    Args:
+        name: Name of the benchmark.
+        results: What it found.
+        path: Another file to write to.
+    """
+    path = path or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine(), **results}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     return path

@@ -113,3 +113,10 @@ def test_cells_that_fail_are_told_by_number(tmp_path):
     assert faults[0] == "cell 3 (1 / 0): ZeroDivisionError: division by zero"
     assert faults[1].endswith("AssertionError: which?") and len(faults) == 2
     assert path.read_bytes() == before
+
+
+def test_of_a_progress_bar_only_the_last_state_is_stored():
+    shown = "Epoch 1/2\n\r 1/9 ━ 1s\x08\x08\r 5/9 ━ 1s\n\r 9/9 ━ 0s - loss: 0.1\n"
+    shown += "Epoch 2/2\n\r 2/9 ━\r 9/9 ━ 0s - loss: 0.05\nnear 8/9\n"
+    kept = "Epoch 1/2\n 9/9 ━ 0s - loss: 0.1\nEpoch 2/2\n 9/9 ━ 0s - loss: 0.05\n"
+    assert make_notebooks.settled(shown) == kept + "near 8/9\n"

@@ -11,6 +11,7 @@ import argparse
 import base64
 import io
 import os
+import re
 import time
 from pathlib import Path
 
@@ -32,6 +33,23 @@ def view_of(path: Path) -> Path:
     return VIEWS / f"{path.stem}.py"
 
 
+def settled(text: str) -> str:
+    """Return what a terminal shows in the end: a progress bar's last state."""
+    lines = text.replace("\x08", "").split("\n")
+    seen = [
+        next((p for p in line.split("\r")[::-1] if p.strip()), "") for line in lines
+    ]
+    last = [a for a, b in zip(seen, [*seen[1:], ""], strict=True) if not _grows(a, b)]
+    return "\n".join(last)
+
+
+def _grows(line: str, following: str) -> bool:
+    """Say whether the following line is the same progress bar, further on."""
+    bar = re.compile(r"(\x1b\[1m)? *\d+/(\d+)\b")
+    a, b = bar.match(line), bar.match(following)
+    return bool(a and b and a[2] == b[2])
+
+
 def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Drop what changes from run to run: timings, stderr, random cell names."""
     book.metadata = {"kernelspec": KERNEL, "language_info": LANGUAGE}
@@ -41,7 +59,18 @@ def cleaned(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata.pop("lines_to_next_cell", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            _settle(cell.outputs)
     return book
+
+
+def _settle(outputs: list) -> None:
+    """Join what was printed in pieces, and keep what it came to."""
+    for i in range(len(outputs) - 1, 0, -1):
+        if outputs[i].get("name") == outputs[i - 1].get("name") == "stdout":
+            outputs[i - 1].text += outputs.pop(i).text
+    for output in outputs:
+        if output.get("name") == "stdout" and "\r" in output.text:
+            output.text = settled(output.text)
 
 
 def write_thumbnail(path: Path, book: nbformat.NotebookNode) -> None:
