@@ -22,7 +22,7 @@ unexport MPLBACKEND
 .PHONY: help setup book site demos pdf test test-changed lint format unit nbval \
 	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
 	student lock clean \
-	bench-steps bench-scale bench-quality bench-book bench-pages bench-site
+	bench-steps bench-scale bench-quality bench-laptop bench-book bench-pages bench-site
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -128,6 +128,9 @@ bench-scale: setup  ## training speed against size
 
 bench-quality: setup  ## quality of the pictures against seconds of training
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.quality
+
+bench-laptop: setup  ## the DCGAN in seconds of a slow laptop
+	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.laptop
 
 bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets
 	$(BIN)/python -m benchmarks.book $(PARTS)

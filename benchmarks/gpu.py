@@ -322,7 +322,9 @@ def parts(plan: dict) -> list[tuple[str, list]]:
     def fits(precision: str) -> list[tuple[str, list]]:
         return [
             (f"{network} {size}, {precision}", [["speed", network, size, precision]])
-            for network, size in plan["networks" if precision == "float32" else "halves"]
+            for network, size in plan[
+                "networks" if precision == "float32" else "halves"
+            ]
         ]
 
     series = [

@@ -12,7 +12,7 @@ from keras import layers
 from genai_utils.models.gan import GAN
 from genai_utils.models.vae import VAE
 
-__all__ = ["article_gan", "keras_vae", "tutorial_dcgan"]
+__all__ = ["article_gan", "keras_vae", "plain_dcgan", "tutorial_dcgan"]
 
 
 def _adam(rate: float, **kwargs: float) -> dict:
@@ -81,6 +81,46 @@ def tutorial_dcgan(seed: int = 0) -> GAN:
     d += [layers.Flatten(), layers.Dense(1)]
     gan = GAN(keras.Sequential(g), keras.Sequential(d), seed=seed)
     gan.compile(_adam(1e-4))
+    return gan
+
+
+def plain_dcgan(seed: int = 0) -> GAN:
+    """Make a small DCGAN as a slow machine would be given: few channels, BatchNorm.
+
+    Args:
+        seed: Seed of first weights and noise.
+
+    Returns:
+        A compiled game for images (28, 28, 1); its batch size is 64.
+
+    Reference:
+        Radford, Metz and Chintala (2016), with a quarter of the channels or fewer.
+    """
+    keras.utils.set_random_seed(seed)
+    plain = {"use_bias": False}
+    g: list = [
+        layers.Input((100,)),
+        layers.Dense(7 * 7 * 64, **plain),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Reshape((7, 7, 64)),
+        layers.Conv2DTranspose(32, 4, 2, "same", **plain),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Conv2DTranspose(1, 4, 2, "same", activation="tanh"),
+    ]
+    d: list = [
+        layers.Input((28, 28, 1)),
+        layers.Conv2D(32, 4, 2, "same"),
+        layers.LeakyReLU(0.2),
+        layers.Conv2D(64, 4, 2, "same", **plain),
+        layers.BatchNormalization(),
+        layers.LeakyReLU(0.2),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
+    gan = GAN(keras.Sequential(g), keras.Sequential(d), seed=seed)
+    gan.compile(_adam(2e-4, beta_1=0.5))
     return gan
 
 
