@@ -21,8 +21,9 @@ unexport MPLBACKEND
 .DEFAULT_GOAL := help
 .PHONY: help setup book site demos pdf test test-changed lint format unit nbval \
 	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
-	student lock clean \
-	bench-steps bench-scale bench-quality bench-laptop bench-book bench-pages bench-site
+	student lock clean mutants \
+	bench-steps bench-scale bench-gpu bench-quality bench-laptop bench-book \
+	bench-pages bench-site
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -108,6 +109,16 @@ test-backends: $(NEEDED)  ## the tests of the models on BACKENDS="tensorflow jax
 
 test-engines: test-backends  # the old name
 
+# The tool is no part of .venv, whose packages stay as pinned; it only reads from there.
+.venv-mutants/.ready:
+	@test -x .venv-mutants/bin/python || $(PYTHON) -m venv .venv-mutants
+	@echo '*' > .venv-mutants/.gitignore
+	.venv-mutants/bin/python -m pip install --quiet "cosmic-ray==8.7.0"
+	@touch $@
+
+mutants: setup .venv-mutants/.ready  ## random faults in a copy: which does no test notice?
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py $(MUTANTS)
+
 notebooks-backends: .venv-engines/.torch  ## run notebooks (NB=...) on JAX and PyTorch
 	.venv-engines/bin/python tools/run_backends.py $(NB)
 
@@ -125,6 +136,10 @@ bench-steps: .venv-engines/.torch  ## training speed on the three backends
 
 bench-scale: setup  ## training speed against size
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.scale
+
+# Any Python with Keras on JAX or PyTorch will do: GPU_PYTHON=~/genai-gpu/bin/python
+bench-gpu: $(if $(GPU_PYTHON),,.venv-engines/.torch)  ## tests and speed on a graphics card
+	$(or $(GPU_PYTHON),.venv-engines/bin/python) -m benchmarks.gpu $(ARGS)
 
 bench-quality: setup  ## quality of the pictures against seconds of training
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.quality

@@ -36,15 +36,17 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_logreport(report: Any) -> None:
     """Note how a test ended; of setting up and tearing down, only what is amiss."""
     if report.when == "call" or report.outcome != "passed":
-        note(report.nodeid, report.outcome, last_line(report))
+        note(report.nodeid, report.outcome, reason(report))
 
 
 def pytest_collectreport(report: Any) -> None:
     """Note a file that cannot be read."""
     if report.failed:
-        note(report.nodeid, "failed", last_line(report))
+        note(report.nodeid, "failed", reason(report))
 
 
-def last_line(report: Any) -> str:
-    """Return the last line of what a failed test says."""
-    return "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
+def reason(report: Any) -> str:
+    """Return in one line why a test did not pass."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    lines = str(crash.message if crash else report.longrepr or "").strip().splitlines()
+    return "" if report.passed or not lines else lines[0 if crash else -1][:300]

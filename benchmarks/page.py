@@ -20,7 +20,7 @@ BOOK = Path(__file__).parent.parent / "book"
 PAGES = (BOOK / "status.md", BOOK / "benchmarks.md")
 FIGURE = BOOK / "figures" / "quality.svg"
 LAPTOP = BOOK / "figures" / "laptop.svg"
-FILES = ("steps", "scale", "quality", "laptop", "book")
+FILES = ("steps", "scale", "gpu", "quality", "laptop", "book")
 MISSING = "Not measured yet."
 LINES = ("-", "--", ":", "-.")
 MARKS = "osD^v<>ph*"
@@ -100,8 +100,9 @@ def machines(results: dict[str, dict]) -> str:
         m = result["machine"]
         dates = result.get("dates", {}).values()
         versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
+        card = f", {result['card']}" if "card" in result else ""
         rows.append(
-            [f"`make bench-{name}`", f"{m['processor']}, {m['cores']} cores"]
+            [f"`make bench-{name}`", f"{m['processor']}, {m['cores']} cores{card}"]
             + [number(m["vector_instructions"]), m["memory_gib"]]
             + [m["matrix_product_gflops"], f"Python {m['python']}, {versions}"]
             + [", ".join(sorted(set(dates))) or m["date"]]
@@ -165,6 +166,55 @@ def scale(results: dict[str, dict]) -> str:
         if key != "machine":
             text += [] if key == "rows" else [f"**{words(key).capitalize()}**"]
             text.append(plain(value, ("what", "value")))
+    return "\n\n".join(text)
+
+
+def gpu(results: dict[str, dict]) -> str:
+    """What a graphics card does, backend by backend, and what there was no time for."""
+    if "gpu" not in results:
+        return MISSING
+    text = []
+    for backend, found in results["gpu"]["backends"].items():
+        products = found["product_gflops"]
+        speeds = (f"{number(v / 1e3)} in {k}" for k, v in products.items())
+        text.append(
+            f"**{found['software']} on {found['device']}**, which multiplies matrices "
+            f"of {number(found['product_size'])} rows with {', '.join(speeds)}, in "
+            "TFLOP/s."
+        )
+        if tests := found.get("tests"):
+            counts = ", ".join(
+                f"{tests[k]} {k}" for k in ("passed", "failed", "skipped")
+            )
+            cut = tests.get("incomplete")
+            text.append(
+                f"The tests of the models: {counts}"
+                + (f" (incomplete: {cut})." if cut else ".")
+            )
+            if tests["failures"]:
+                text.append(plain(tests["failures"], ("", "")))
+        if backend == "torch":
+            text.append(
+                "By default PyTorch rounds float32 to fewer digits (TF32) in "
+                "convolutions, not in matrix products, so a share can exceed 1 there."
+            )
+        keys = {
+            "network": "network",
+            "size": "size",
+            "precision": "precision",
+            "way": "way",
+            "images_per_second": "images a second",
+            "against_loop": "against the loop",
+            "share_of_matrix_product": "share of matrix product",
+            "peak_mb": "peak memory (MB)",
+        }
+        if rows := found["speed"]:
+            cells = ([row.get(key) for key in keys] for row in rows)
+            text.append(table([*keys.values()], cells))
+        if rows := found["batches"]:
+            text += ["Batch size against speed:", records(rows)]
+        lost = found["dropped"] + [f"{r['what']}: {r['why']}" for r in found["failed"]]
+        text += ["Not measured:", plain(lost, ("", ""))] if lost else []
     return "\n\n".join(text)
 
 
@@ -475,6 +525,7 @@ BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
     "machines": machines,
     "steps": steps,
     "scale": scale,
+    "gpu": gpu,
     "quality": quality,
     "laptop": laptop,
     "notebooks": notebooks,

@@ -67,6 +67,28 @@ def test_quality_is_described_and_drawn(tmp_path):
     assert "<svg" in (tmp_path / "quality.svg").read_text("utf-8")
 
 
+def test_the_card_is_shown_with_what_was_not_measured():
+    row = {"network": "dcgan", "size": 28, "precision": "bfloat16", "way": "fit"}
+    row |= {"images_per_second": 5e4, "share_of_matrix_product": 0.021}
+    row |= {"against_loop": 0.93, "peak_mb": 321.0}
+    tests = {"passed": 7, "failed": 1, "skipped": 2, "failures": ["test_x: broke"]}
+    found = {"device": "Abacus 9", "software": "JAX 1.2", "product_size": 8192}
+    found |= {"product_gflops": {"bfloat16": 790e3}, "speed": [row]}
+    found |= {"tests": tests | {"incomplete": "stopped after 99 seconds"}}
+    found |= {"batches": [{"batch": 32, "images_per_second": 8.5}]}
+    found |= {"failed": [{"what": "batches", "why": "no memory"}]}
+    found |= {"dropped": ["float16: 3 seconds were left"]}
+    results = {"machine": MACHINE, "card": "Abacus 9", "backends": {"jax": found}}
+    text = page.gpu({"gpu": results})
+    assert "**JAX 1.2 on Abacus 9**" in text and "790 in bfloat16" in text
+    assert "7 passed, 1 failed, 2 skipped (incomplete: stopped after" in text
+    assert "- test_x: broke" in text
+    assert "| dcgan | 28 | bfloat16 | fit | 50,000 | 0.93 | 0.021 | 321 |" in text
+    assert "| 32 | 8.5 |" in text
+    assert "- float16: 3 seconds were left\n- batches: no memory" in text
+    assert "2 cores, Abacus 9" in page.machines({"gpu": results})
+
+
 def item(gflops=300.0, **changes):
     row = {"name": "06", "seconds": 25.0, "gb": 1.5, "passed": True}
     return {"gflops": {"notebooks": gflops}, "notebooks": [{**row, **changes}]}

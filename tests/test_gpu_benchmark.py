@@ -21,7 +21,7 @@ def found(tmp_path_factory):
     path = tmp_path_factory.mktemp("gpu") / "out.json"
     backend = keras.backend.backend()
     arguments = ["--small", "--backends", backend, "--out", str(path)]
-    assert gpu.main([*arguments, "--seconds", "300"]) == 0
+    assert gpu.main([*arguments, "--seconds", "1500"]) == 0
     results = json.loads(path.read_text("utf-8"))
     assert results["small"] and list(results["backends"]) == [backend]
     return results["backends"][backend]
@@ -70,7 +70,9 @@ def test_fit_and_loop_are_compared_within_rounds(found):
 def test_shares_follow_from_what_was_measured(found):
     for row in found["speed"]:
         product = found["product_gflops"][row["precision"]]
-        assert 0 < row["share_of_matrix_product"] < 3 and product > 0.01
+        assert row["share_of_matrix_product"] > 0 and product > 0.01
+        if row["precision"] == "float32":  # CPUs differ widely in what 16 bits cost
+            assert row["share_of_matrix_product"] < 3
         rate = row["images_per_second"] * row["mflop_an_image"] * 1e6
         share = rate / (1e9 * product)
         assert row["share_of_matrix_product"] == pytest.approx(share, rel=0.01)
@@ -94,14 +96,14 @@ def test_a_small_version_never_becomes_the_book_s(tmp_path):
     mine = gpu.RESULTS / "gpu.json"
     assert gpu.where(None, small=False) == mine
     assert gpu.where(None, small=True) != mine
-    with pytest.raises(SystemExit, match="Received: .*gpu.json. Choose"):
+    with pytest.raises(SystemExit, match=r"Received: .*gpu\.json\. Choose"):
         gpu.where(mine.parent / ".." / "results" / "gpu.json", small=True)
 
 
 def test_what_the_time_does_not_suffice_for_is_named():
-    found = gpu.measure("jax", gpu.FULL, time.monotonic() + 1.0, small=False)
-    assert len(found["dropped"]) == 1 + len(gpu.parts(gpu.FULL))
-    assert "tests: 1 seconds were left" in found["dropped"] or found["dropped"][5]
+    found = gpu.measure("jax", gpu.FULL, time.monotonic() + 0.9, small=False)
+    names = ["survey", *(name for name, _ in gpu.parts(gpu.FULL))]
+    assert found["dropped"] == [f"{name}: 1 seconds were left" for name in names]
 
 
 def test_a_process_is_stopped_at_its_limit_and_what_it_said_is_kept():
