@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 
+import matplotlib.path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from genai_utils import data
+from genai_utils.data import images
 
 
 def test_digits_are_the_real_ones_split_once_and_for_all():
@@ -144,3 +146,93 @@ def test_load_says_where_to_put_a_missing_file(fake_set, monkeypatch):
 def test_bad_arguments_are_refused(call):
     with pytest.raises(ValueError, match="Received"):
         call()
+
+
+def test_load_joins_the_parts_that_a_split_names(monkeypatch):
+    greys = {"train": np.array([0, 255], "u1"), "t10k": np.array([51], "u1")}
+    made = {}
+    for part, grey in greys.items():
+        made[f"{part}-images-idx3-ubyte.gz"] = np.tile(grey[:, None, None], (1, 3, 2))
+        made[f"{part}-labels-idx1-ubyte.gz"] = grey // 51
+    monkeypatch.setattr(images, "fetch", lambda name, file: file["name"])
+    monkeypatch.setattr(images, "_read_idx", made.__getitem__)
+    wanted = {"train": [-1.0, 1.0], "test": [-0.6], "all": [-1.0, 1.0, -0.6]}
+    for split, grey in wanted.items():
+        x, y = data.load("mnist", split)
+        assert x.shape == (len(grey), 3, 2, 1) and x.dtype == np.float32
+        np.testing.assert_allclose(x[:, 2, 1, 0], grey, atol=1e-6)
+        assert y.dtype == np.int64
+        np.testing.assert_array_equal(y, np.round((np.array(grey) + 1) * 2.5))
+    np.testing.assert_array_equal(data.load("mnist")[1], [0, 5])  # train by default
+
+
+def test_moons_have_the_moments_of_two_half_circles():
+    x, y = data.toy("moons", 40_000, seed=4).T.astype("float64")
+    # 1.5 (cos t - 1/2, sin t - 1/4) with t in (0, pi), or its mirror image; noise 0.1
+    exact = {
+        "x": (x, 0.0),
+        "y": (y, 0.0),
+        "xx": (x * x, 2.25 * 0.75 + 0.01),
+        "yy": (y * y, 2.25 * (0.5 - 1 / np.pi + 1 / 16) + 0.01),
+        "xy": (x * y, 2.25 * (1 / 8 - 1 / np.pi)),
+    }
+    for name, (draws, mean) in exact.items():
+        assert abs(draws.mean() - mean) < 5 * draws.std() / 200, name
+    top = (abs(x + 0.75) < 0.3) & (y > 0.75)  # of the upper moon, far from the other
+    gap = np.hypot(x[top] + 0.75, y[top] + 0.375) - 1.5
+    assert abs(gap.mean()) < 0.02 and gap.std() == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_swiss_roll_is_a_spiral_of_known_pitch():
+    points = data.toy("swiss_roll", 20_000, seed=4).astype("float64")
+    turns = np.arctan2(points[:, 1], points[:, 0])[:, None] + 2 * np.pi * np.arange(4)
+    gaps = np.hypot(*points.T)[:, None] - turns / 6.5
+    nearest = np.abs(gaps).argmin(axis=1)[:, None]
+    gap, turn = (np.take_along_axis(a, nearest, 1)[:, 0] for a in (gaps, turns))
+    assert abs(gap.mean()) < 0.02 and gap.std() == pytest.approx(0.1, abs=0.01)
+    # one and a half turns, uniform: from 1.5 pi to 4.5 pi
+    cuts = np.quantile(turn, [0.02, 0.25, 0.5, 0.75, 0.98]) / np.pi
+    np.testing.assert_allclose(cuts, [1.56, 2.25, 3.0, 3.75, 4.44], atol=0.05)
+
+
+def test_shapes_are_the_polygons_that_their_factors_say():
+    x, factors = data.shapes(90, size=32, seed=5)
+    line = (np.arange(32) + 0.5) / 16 - 1
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)  # (x, y), by rows
+    for i in range(90):
+        kind, r = factors["shape"][i], factors["scale"][i]
+        center = np.array([factors["x"][i], factors["y"][i]])
+        found = x[i].ravel()
+        if kind == 1:
+            distance = r - np.hypot(*(grid - center).T)
+            exact = np.clip(32 * distance, -1, 1)  # 1 unit of grey in half a pixel
+            np.testing.assert_allclose(found, exact, atol=1e-4)
+            assert factors["angle"][i] == 0
+            continue
+        sides = 4 if kind == 0 else 3
+        corners = factors["angle"][i] + np.pi / sides * (1 + 2 * np.arange(sides))
+        polygon = center + r * np.stack([np.cos(corners), np.sin(corners)], axis=1)
+        inside = matplotlib.path.Path(polygon).contains_points(grid)
+        clear = np.abs(found) == 1  # no edge within half a pixel
+        np.testing.assert_array_equal(inside[clear], found[clear] > 0)
+        assert clear.mean() > 0.85
+
+
+def test_factors_of_shapes_fill_their_ranges():
+    _, factors = data.shapes(3000, size=8, seed=6)
+    counts = np.bincount(factors["shape"], minlength=3)
+    assert len(counts) == 3 and abs(counts - 1000).max() < 130
+    square, triangle = (factors["angle"][factors["shape"] == k] for k in (0, 2))
+    ranges = {
+        "scale": (factors["scale"], 0.3, 0.6),
+        "x": (factors["x"], -0.35, 0.35),
+        "y": (factors["y"], -0.35, 0.35),
+        "squares": (square, 0.0, np.pi / 2),
+        "triangles": (triangle, 0.0, 2 * np.pi / 3),
+    }
+    for name, (draws, low, high) in ranges.items():
+        assert low <= draws.min() and draws.max() <= high, name
+        cuts = (np.quantile(draws, [0.01, 0.5, 0.99]) - low) / (high - low)
+        np.testing.assert_allclose(cuts, [0.01, 0.5, 0.99], atol=0.06, err_msg=name)
+    pictures, _ = data.shapes(3)
+    np.testing.assert_array_equal(pictures, data.shapes(3, size=16, seed=0)[0])

@@ -193,3 +193,55 @@ def test_copy_pairs_are_those_of_the_truth(mess):
             assert a in truth["original"][[a, b]] or b in truth["original"][[a, b]]
     with pytest.raises(ValueError, match=r"`kind` must .*Received: "):
         data.copy_pairs(truth, "outlier")
+
+
+def test_outliers_are_a_third_each_of_shapes_noise_and_negatives(mess):
+    x, _, truth = mess
+    outliers = x[truth["kind"] == "outlier"]  # 12
+    tests = {image.tobytes() for image in data.digits("test")[0]}
+    negative = np.array([(-image).tobytes() in tests for image in outliers])
+    noise = (np.abs(outliers) < 1).mean(axis=(1, 2, 3)) == 1
+    assert negative.sum() == 4 and noise.sum() == 4 and not (negative & noise).any()
+    assert outliers[noise].std() == pytest.approx(3**-0.5, rel=0.05)
+    filled = outliers[~negative & ~noise]
+    assert (np.abs(filled) == 1).mean() > 0.7
+
+
+def test_a_mess_of_the_smallest_and_of_the_largest_size():
+    for n in (100, 1297):
+        kind = data.messy_digits(n)[2]["kind"]
+        added = ("exact_copy", "near_copy", "outlier")
+        assert len(kind) == n + sum(round(data.FAULTS[k] * n) for k in added)
+
+
+def test_near_copies_thin_the_ink_and_add_noise_as_much_as_they_say():
+    grey = np.zeros((500, 16, 16, 1), "float32")  # halfway: no clipping
+    copies = data.near_copies(grey, seed=2)[:, 1:-1, 1:-1, 0]
+    level = copies.mean(axis=(1, 2)) + 1  # the gain
+    assert copies.std(axis=(1, 2)).mean() == pytest.approx(0.06, rel=0.03)
+    cuts = np.quantile(level, [0.02, 0.5, 0.98])
+    np.testing.assert_allclose(cuts, [0.755, 0.875, 0.995], atol=0.015)
+    dots = np.full((1000, 9, 9, 1), -1.0)
+    dots[:, 4, 4] = 1.0
+    place = data.near_copies(dots, seed=3).reshape(1000, 81).argmax(axis=1)
+    counts = np.bincount(place, minlength=81)
+    moves = [40, 41, 49, 39, 31]  # where it was; right, down, left, up
+    assert counts[moves].sum() == 1000 and abs(counts[moves] - 200).max() < 65
+
+
+@pytest.mark.parametrize("size", [2, 10])
+def test_the_smallest_and_the_largest_hash(size):
+    x = np.random.default_rng(6).uniform(-1, 1, (5, 12, 10, 1))
+    low = dctn(x[..., 0], axes=(1, 2))[:, :size, :size].reshape(5, -1)[:, 1:]
+    expected = low > np.median(low, axis=1, keepdims=True)
+    np.testing.assert_array_equal(data.perceptual_hash(x, size=size), expected)
+
+
+def test_a_threshold_of_one_finds_exact_copies_and_shifts_reach_two_pixels():
+    x = np.random.default_rng(7).uniform(-1, 1, (4, 9, 9, 1))
+    x[2] = x[0]
+    pairs, likeness = data.near_duplicates(x, 1.0, max_shift=0)
+    assert pairs.tolist() == [[0, 2]] and likeness == pytest.approx([1.0], abs=1e-5)
+    x[3] = data.shifted(x[1], -2, 1)
+    assert len(data.near_duplicates(x, 0.99, max_shift=1)[0]) == 1
+    assert data.near_duplicates(x, 0.99, max_shift=2)[0].tolist() == [[0, 2], [1, 3]]

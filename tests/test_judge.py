@@ -149,3 +149,65 @@ def test_judges_refuse_what_they_cannot_use():
         confidence_threshold(np.array([0.5]), 95)
     with pytest.raises(ValueError, match="`confidence` must lie in"):
         confidence_threshold(np.array([7.0]))
+
+
+def test_a_threshold_is_rounded_down_and_lets_the_share_pass():
+    confidence = np.array([0.123456, 0.9, 0.98765, 0.5])
+    assert confidence_threshold(confidence, 1.0) == 0.1234
+    assert confidence_threshold(confidence, 0.75) == 0.5
+    assert confidence_threshold(confidence, 0.25) == 0.9876
+    assert confidence_threshold(confidence, 0.3) == 0.9  # 2 of 4: no fewer than 1.2
+    many = np.random.default_rng(1).uniform(size=1000)
+    by_default = confidence_threshold(many)
+    assert (many >= by_default).mean() == pytest.approx(0.95, abs=1e-3)
+    with pytest.raises(ValueError, match="`share` must be"):
+        confidence_threshold(confidence, 0.0)
+
+
+def test_a_judge_by_hand_is_a_sum_over_windows():
+    draw = np.random.default_rng(2)
+    shapes = {"conv1": (4, 4, 1, 2), "conv2": (4, 4, 2, 3), "dense": (12, 5)}
+    weights = {f"{k}_w": draw.normal(size=s) / 3 for k, s in shapes.items()}
+    weights["logits_w"] = draw.normal(size=(5, 4))
+    for name in (*shapes, "logits"):
+        weights[f"{name}_b"] = draw.normal(size=weights[f"{name}_w"].shape[-1])
+    judge = Judge(weights, (8, 8, 1), 1.0, 0.5)
+    x = draw.uniform(-1, 1, (3, 8, 8, 1)).astype("float32")
+    h = x
+    for name in ("conv1", "conv2"):
+        padded = np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        n, side = len(h), h.shape[1] // 2
+        out = np.zeros((n, side, side, shapes[name][-1]))
+        for i in range(side):
+            for j in range(side):
+                window = padded[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+                out[:, i, j] = np.einsum("nijc,ijcf->nf", window, weights[f"{name}_w"])
+        h = np.maximum(out + weights[f"{name}_b"], 0)
+    h = np.maximum(h.reshape(3, -1) @ weights["dense_w"] + weights["dense_b"], 0)
+    logits = h @ weights["logits_w"] + weights["logits_b"]
+    np.testing.assert_allclose(judge.features(x), h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(judge.logits(x), logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(judge.predict(x), logits.argmax(axis=1))
+
+
+def test_images_are_judged_alike_alone_and_among_many():
+    judge = load_judge()
+    x = data.digits("train")[0][:501]
+    many = judge.features(x)
+    assert many.shape == (501, 32)
+    for i in (0, 499, 500):
+        np.testing.assert_allclose(many[i], judge.features(x[i : i + 1])[0], atol=1e-4)
+
+
+def test_a_damaged_judge_is_refused(tmp_path, monkeypatch):
+    shipped = resources.files("genai_utils") / "weights"
+    (tmp_path / "weights").mkdir()
+    for name in ("judges.json", "judge_digits.npz"):
+        content = (shipped / name).read_bytes()
+        (tmp_path / "weights" / name).write_bytes(content)
+    monkeypatch.setattr("genai_utils.judge.resources.files", lambda name: tmp_path)
+    assert load_judge().weights["conv1_w"].dtype == np.float32
+    with open(tmp_path / "weights" / "judge_digits.npz", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match=r"SHA-256 .* Received: .* again"):
+        load_judge()

@@ -291,3 +291,37 @@ def test_metrics_name_argument_expectation_and_what_came(call, error, message):
     with pytest.raises(error, match=message) as found:
         call()
     assert "Received: " in str(found.value)
+
+
+def test_limits_belong_to_what_they_limit():
+    line = np.array([[0.0], [1.0]])  # each has its neighbour at 1
+    beside, outside = np.array([[-1.0], [2.0]]), np.array([[-1.5], [2.5]])
+    assert metrics.precision_recall(line, beside, k=1) == (1.0, 1.0)
+    assert metrics.precision_recall(line, outside, k=1) == (0.0, 1.0)
+    assert metrics.mode_coverage(line, np.array([[2.0]]), radius=1.0) == (1, 0.5)
+    assert metrics.class_coverage(np.array([1, 1]), 2, min_share=1.0) == 1
+    assert metrics.class_coverage(np.array([1, 1, 0]), 2, min_share=1.0) == 0
+    with pytest.raises(ValueError, match=r"more than k = 3 .* Received: 2 and 9"):
+        metrics.precision_recall(line, np.ones((9, 1)))
+
+
+def test_two_rows_are_enough():
+    a, b = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[1.0, 1.0], [-1.0, 3.0]])
+    # d = 2: (a1 a2 / 2 + 1)^3 = 1, (b1 b2 / 2 + 1)^3 = 8; crossed 1.5, 0.5, 2, 4
+    crossed = np.mean(np.array([1.5, 0.5, 2.0, 4.0]) ** 3)
+    assert metrics.kid(a, b) == pytest.approx(1 + 8 - 2 * crossed)
+    with pytest.warns(UserWarning, match="biased"):
+        found = metrics.frechet_distance(a, b)
+    # covariances u u' and v v', u = (1, -2) / sqrt 2 and v = (2, -2) / sqrt 2
+    exact = (0.5**2 + 1) + 2.5 + 4 - 2 * 3  # 3 = u v
+    assert found == pytest.approx(exact, abs=1e-6)
+
+
+def test_one_class_is_a_class():
+    assert metrics.class_coverage(np.zeros(3, int), 1) == 1
+    np.testing.assert_array_equal(metrics.class_shares(np.zeros(3, int), 1), [1.0])
+    shares = metrics.class_shares(np.array([0, 9]))
+    assert len(shares) == 10 and shares[9] == 0.5
+    assert metrics.expected_total_variation([0.5, 0.5], 1) == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="`shares` must add up to 1"):
+        metrics.total_variation(SOME, [0.5, 0.5001])
