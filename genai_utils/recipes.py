@@ -95,7 +95,7 @@ RECIPES = {
         make_dense_gan, "digits", dict.fromkeys(_DCGAN, 2e-4), 64, 60, (0.5, 0.999)
     ),
     "digits_dcgan": Recipe(
-        make_dcgan, "digits", _DCGAN, 64, 30, (0.5, 0.999), {"generator": 0.99}
+        make_dcgan, "digits", _DCGAN, 64, 20, (0.5, 0.999), {"generator": 0.99}
     ),
     "mnist_conv_vae": Recipe(
         make_conv_vae,

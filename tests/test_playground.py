@@ -186,14 +186,6 @@ def test_arc_keeps_the_length():
     assert np.allclose(export.arc(a, b, 0), a) and np.allclose(export.arc(a, b, 1), b)
 
 
-def test_training_takes_its_knobs_from_the_chapters():
-    for name in ("07-vae-in-practice", "11-dcgan"):
-        knobs = export.chapter_knobs(name)
-        assert knobs["DATASET"] == "digits" and 5 < knobs["EPOCHS"] < 500
-        assert {"SEED", "BATCH_SIZE"} <= set(knobs)
-    assert {"LATENT_DIM", "D_RATE", "G_RATE"} <= set(knobs)
-
-
 def test_grey_levels():
     images = np.array([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
     assert export.grey(images).ravel().tolist() == [255, 128, 0]
