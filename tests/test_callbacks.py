@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from genai_utils.callbacks import Clock, averaged, listens_to_batches
+from genai_utils.callbacks import Clock, StopAtNaN, averaged, listens_to_batches
 from genai_utils.models.gan import make_toy_gan
 
 pytestmark = pytest.mark.engines
@@ -128,3 +130,67 @@ def test_the_clock_scores_at_its_marks_and_stops():
     model.fit(X, batch_size=8, epochs=50, callbacks=[clock], verbose=0)
     assert [p["n"] for p in clock.points] == [3]  # both marks passed at one batch
     assert clock.points[0]["steps"] == 1 and model.stop_training
+
+
+def test_losses_are_looked_at_every_sixteenth_batch_and_at_the_end():
+    stop = StopAtNaN()
+    stop.on_epoch_begin(4)
+    bad = {"fine": 1.0, "loss": float("nan"), "kl": float("inf")}
+    for batch in (*range(15), *range(16, 31)):
+        stop.on_train_batch_end(batch, bad)
+    for look in (
+        lambda: stop.on_train_batch_end(15, bad),
+        lambda: stop.on_train_batch_end(31, bad),
+        lambda: stop.on_epoch_end(4, bad),
+    ):
+        with pytest.raises(FloatingPointError, match=r"^loss, kl must.* epoch 5\."):
+            look()
+    stop.on_epoch_end(4, {"loss": 1e30})
+    stop.on_epoch_end(4, None)
+
+
+@pytest.mark.parametrize("when", ["train", "test", "predict", ""])
+@pytest.mark.parametrize("end", ["begin", "end"])
+def test_each_hook_of_a_batch_is_listened_to(when, end):
+    hook = f"on_{when}_batch_{end}".replace("__", "_")
+    own = type("Own", (C.Callback,), {hook: lambda self, batch, logs=None: None})
+    assert listens_to_batches(own()) == (when != "predict")
+
+
+def test_the_clock_stands_still_while_it_scores(monkeypatch):
+    now, reported = [100.0], []
+    still = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("genai_utils.callbacks.time", still)
+
+    def score(model):
+        now[0] += 10.0  # it takes ten seconds
+        return {"score": now[0]}
+
+    clock, model = Clock([2.0, 5.0, 5.5], score, reported.append), gan()
+    clock.set_model(model)
+    clock.set_params({"steps": 5})
+    clock.on_train_begin()
+    steps = iter(range(1, 99))
+
+    def batch_ends_at(time):
+        now[0] = time
+        model.optimizer.iterations.assign(next(steps))
+        clock.on_train_batch_end(0)
+
+    batch_ends_at(101.9)
+    assert clock.points == []
+    batch_ends_at(102.04)  # the first mark; it is 112.04 when the score is there
+    first = {"seconds": 2.0, "steps": 2, "epochs": 0.4, "score": 112.04}
+    assert clock.points == [first] and not model.stop_training
+    batch_ends_at(114.9)  # 4.9 seconds of training
+    assert len(clock.points) == 1
+    batch_ends_at(115.7)  # 5.7: two marks at once, and the end
+    assert clock.points[1] == {
+        "seconds": 5.7,
+        "steps": 4,
+        "epochs": 0.8,
+        "score": pytest.approx(125.7),
+    }
+    assert reported == clock.points and model.stop_training
+    batch_ends_at(200.0)
+    assert len(clock.points) == 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from genai_utils.feeding import in_batches, look_at_validation, split
 from genai_utils.game import Field, Game, Player
 from genai_utils.models.gan import make_toy_gan
 
@@ -253,3 +254,43 @@ def test_a_batch_from_a_data_set_of_bytes_reaches_the_loss_as_declared():
 
     compiled(Seen).fit(*SOURCES["PyDataset"](TOKENS.astype("uint8")), verbose=0)
     assert Seen.dtypes == {"int32"}
+
+
+def test_a_split_keeps_the_last_share_of_samples_and_conditions():
+    x = np.arange(8)
+    (a, y_a), (b, y_b) = split(x, {"double": 2 * x}, 0.25)
+    np.testing.assert_array_equal(a, range(6))
+    np.testing.assert_array_equal(b, [6, 7])
+    np.testing.assert_array_equal(y_a["double"], range(0, 12, 2))
+    np.testing.assert_array_equal(y_b["double"], [12, 14])
+    assert split(x, None, 0.5)[1][1] is None
+    for share in (0.01, 0.999):
+        (a, _), (b, _) = split(np.arange(1000), None, share)
+        assert (len(a), len(b)) == {0.01: (990, 10), 0.999: (1, 999)}[share]
+    with pytest.raises(ValueError, match=r"`validation_split` must.* 8 samples"):
+        split(x, None, 0.9)  # 0.8 samples to train on
+
+
+def test_batches_hold_32_samples_unless_told_otherwise():
+    x = np.zeros((70, 1), "float32")
+    for given, size in (({}, 32), ({"batch_size": None}, 32), ({"batch_size": 7}, 7)):
+        fed, y, kwargs = in_batches(x, None, given)
+        assert y is None
+        if fed is x:  # Keras cuts the data
+            assert kwargs["batch_size"] == size
+        else:
+            assert len(fed) == -(-70 // size) and kwargs["batch_size"] is None
+            assert kwargs["validation_batch_size"] == size and not kwargs["shuffle"]
+
+
+def test_weights_of_validation_samples_are_refused():
+    model = make_toy_gan()
+    points = POINTS.astype("float32")
+    with pytest.raises(TypeError, match="takes no targets and no weights"):
+        look_at_validation(model, (points, None, np.ones(64)))
+    np.testing.assert_array_equal(look_at_validation(model, (points, None)), points)
+    found = look_at_validation(model, (points, None, None))
+    np.testing.assert_array_equal(found, points)
+    x, y = look_at_validation(ConditionalGAN(), (points, LABELS))
+    assert x.dtype == np.float32 and y.dtype == np.int32
+    np.testing.assert_array_equal(y, LABELS)

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from genai_utils import losses
-from genai_utils.backends import batches, value_and_gradients
+from genai_utils.backends import batches
 from genai_utils.game import Game, Player
-from genai_utils.models.gan import GAN, make_dcgan, make_dense_gan, make_toy_gan
+from genai_utils.models.gan import make_dcgan, make_dense_gan, make_toy_gan
 from genai_utils.models.vae import make_conv_vae, make_dense_vae
+from genai_utils.players import Scores
 
 pytestmark = pytest.mark.engines
 X = np.random.default_rng(0).uniform(-1, 1, (48, 8, 8, 1)).astype("float32")
@@ -32,44 +32,6 @@ def adam(rate=1e-3):
 def compiled(gan):
     gan.compile({"discriminator": adam(), "generator": adam()})
     return gan
-
-
-def one_turn(game, who, x):
-    """Let one player move, whatever the engine."""
-    player = next(p for p in game.players() if p.name == who)
-    _, _, gradients = value_and_gradients(
-        lambda: player.evaluate(keras.ops.convert_to_tensor(x), True),
-        player.variables,
-        game,
-    )
-    game.optimizer.players[who].apply(gradients, player.variables)
-
-
-@pytest.mark.parametrize(
-    "loss", ["non_saturating", "minimax", "hinge", "wasserstein_gp"]
-)
-@pytest.mark.parametrize("who", ["discriminator", "generator"])
-def test_a_turn_changes_only_that_players_variables(who, loss):
-    gan = compiled(make_dense_gan(**SMALL, loss=loss))
-    nets = {"discriminator": gan.discriminator, "generator": gan.generator}
-    before = {k: values(n.trainable_variables) for k, n in nets.items()}
-    one_turn(gan, who, X)
-    for name, net in nets.items():
-        moved = changed(before[name], values(net.trainable_variables))
-        # the last bias of D cancels out of linear losses: +1 for real, -1 for fake
-        still = loss in ("hinge", "wasserstein_gp")
-        enough = sum(moved) >= len(moved) - still
-        assert enough if name == who else not any(moved)
-
-
-def test_state_moves_in_training_batchnorm_dropout_noise():
-    gan = compiled(make_dense_gan(**SMALL))
-    moving = [v for v in gan.generator.variables if "moving" in v.path]
-    seeds = [v for v in gan.variables if v.name == "seed_generator_state"]
-    assert len(moving) == 4 and len(seeds) == 3  # two BatchNorm; two dropout, one noise
-    before = values(moving + seeds)
-    gan.fit(X, batch_size=16, epochs=1, verbose=0)
-    assert all(changed(before, values(moving + seeds)))
 
 
 def test_evaluating_learns_nothing():
@@ -159,21 +121,6 @@ def test_validation_data_are_evaluated_after_each_epoch():
     # after the steps b = 0.6, then 1.08, as by hand above
     expected = [(5 - 0.6) ** 2, (5 - 1.08) ** 2]
     assert fit.history["val_loss"] == pytest.approx(expected, rel=1e-5)
-
-
-def number(tensor):
-    return float(keras.ops.convert_to_numpy(tensor))
-
-
-def test_gan_losses_are_those_of_the_logits():
-    gan = compiled(make_toy_gan())
-    x = np.random.default_rng(1).normal(size=(16, 2)).astype("float32")
-    loss, logs = gan.players()[0].evaluate(keras.ops.convert_to_tensor(x), False)
-    real = keras.ops.convert_to_numpy(gan.discriminator(x))
-    by_hand = (1 / (1 + np.exp(-real))).mean()
-    assert number(logs["d_real"]) == pytest.approx(by_hand, rel=1e-4)
-    # softplus(-a) and softplus(a), averaged: the real half is known exactly
-    assert number(loss) > np.log1p(np.exp(-real)).mean()
 
 
 MODELS = {
@@ -284,83 +231,11 @@ def test_compile_refuses_what_it_cannot_honour():
         gan.compile("adam", loss="mse")
 
 
-def test_networks_that_do_not_fit_are_refused():
-    gan = make_toy_gan()
-    with pytest.raises(ValueError, match="what `discriminator` takes"):
-        GAN(gan.discriminator, gan.discriminator)
-    with pytest.raises(ValueError, match="one logit"):
-        GAN(gan.generator, gan.generator)
-    with pytest.raises(ValueError, match="divisible by 4"):
-        make_dcgan((9, 9, 1))
-
-
 def test_a_players_logs_must_be_announced():
     net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     player = Player("p", [net], lambda x, training: (x, {"extra": x}))
     with pytest.raises(ValueError, match="extra"):
         player.evaluate(1.0, True)
-
-
-def test_vae_loss_is_minus_the_elbo_of_its_terms():
-    vae = make_dense_vae(**SMALL, hidden=(16,), kl_weight=2.0, sigma=0.5)
-    loss, logs = vae.players()[0].evaluate(keras.ops.convert_to_tensor(X), False)
-    total = number(logs["nll"]) + 2 * number(logs["kl"])
-    assert number(loss) == pytest.approx(total, rel=1e-5)
-    z_mean, z_log_var = vae.encode(X)
-    kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var).sum(axis=1).mean()
-    assert number(logs["kl"]) == pytest.approx(kl, rel=1e-3)
-
-
-def test_vae_likelihood_against_an_exact_linear_model():
-    # decoder x = W z + b: log p(x) is Gaussian; the encoder is far from the posterior
-    rng = np.random.default_rng(2)
-    w, b = rng.normal(0, 0.2, (1, 4)), rng.normal(0, 0.2, 4)
-    dense = keras.layers.Dense(4)
-    decoder = keras.Sequential(
-        [keras.Input((1,)), dense, keras.layers.Reshape((2, 2, 1))]
-    )
-    dense.set_weights([w, b])
-    encoder = keras.Sequential(
-        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
-    )
-    encoder.layers[-1].set_weights([np.zeros((4, 2)), np.zeros(2)])  # q = prior
-    from scipy.stats import multivariate_normal
-
-    from genai_utils.models.vae import VAE
-
-    vae = VAE(encoder, decoder, sigma=0.5)
-    x = rng.uniform(-0.5, 0.5, (6, 2, 2, 1)).astype("float32")
-    exact = multivariate_normal(b, w.T @ w + 0.25 * np.eye(4)).logpdf(x.reshape(6, 4))
-    np.testing.assert_allclose(vae.log_likelihood(x, 400), exact, atol=0.1)
-    bounds = [
-        np.mean([vae.log_likelihood(x, k, seed=s).mean() for s in range(20)])
-        for k in (1, 5)
-    ]
-    elbo = np.mean([vae.elbo(x, seed=s).mean() for s in range(20)])
-    # with q = prior: ELBO = E_z log p(x|z), in closed form
-    squares = ((x.reshape(6, 4) - b) ** 2).sum(axis=1) + (w**2).sum()
-    closed = (-squares / 0.5 - 2 * np.log(2 * np.pi * 0.25)).mean()
-    assert elbo == pytest.approx(closed, abs=0.15)
-    assert bounds[0] == pytest.approx(elbo, abs=0.15)  # K = 1 is the ELBO
-    assert bounds[0] < bounds[1] < exact.mean() + 0.02
-
-
-def test_bernoulli_vae_draws_probabilities():
-    vae = make_dense_vae(**SMALL, hidden=(16,), likelihood="bernoulli")
-    a = keras.ops.convert_to_numpy(vae.decoder(np.zeros((1, 4), "float32")))
-    expected = 2 / (1 + np.exp(-a)) - 1
-    np.testing.assert_allclose(vae.decode(np.zeros((1, 4))), expected, atol=1e-5)
-    nll = keras.ops.convert_to_numpy(vae.nll(keras.ops.ones((1, 8, 8, 1)), a))
-    exact = losses.bernoulli_nll(keras.ops.ones((1, 8, 8, 1)), a)
-    np.testing.assert_allclose(nll, keras.ops.convert_to_numpy(exact), rtol=1e-5)
-
-
-def test_bernoulli_vae_has_no_scale_to_learn():
-    vae = make_dense_vae(**SMALL, hidden=(16,), likelihood="bernoulli")
-    vae.compile("adam")
-    vae.fit(np.zeros((8, 8, 8, 1), "float32"), verbose=0)  # warnings are errors here
-    assert vae.scale.trainable_variables == []
-    assert float(vae.scale.sigma()) == 1.0
 
 
 def test_unshuffled_fit_sees_the_batches_that_keras_would_cut():
@@ -492,3 +367,92 @@ def test_a_game_with_a_call_of_its_own_predicts():
             return 2 * x
 
     assert Called().predict(np.ones((2, 1)), verbose=0).tolist() == [[2.0], [2.0]]
+
+
+def test_several_turns_are_several_steps_and_are_logged_as_a_mean():
+    class Twice(Mean):
+        def players(self):
+            return [Player("mean", [self.net], self.loss_of, ("size",), turns=2)]
+
+    game = Twice()
+    game.compile(keras.optimizers.SGD(0.1))
+    x = np.array([[1.0], [2.0], [6.0]], dtype="float32")
+    history = game.fit(x, batch_size=3, epochs=1, verbose=0).history
+    bias = keras.ops.convert_to_numpy(game.net.trainable_variables[1])
+    assert bias == pytest.approx([1.08], abs=1e-5)  # 0, 0.6, 1.08: as above
+    losses = 41 / 3, 41 / 3 - 6 * 0.6 + 0.36
+    assert history["loss"] == pytest.approx([np.mean(losses)], rel=1e-5)
+    assert history["size"] == [3.0]
+    assert int(keras.ops.convert_to_numpy(game.optimizer.iterations)) == 1
+
+
+@pytest.mark.parametrize("turns", [0, -1, 1.5])
+def test_turns_are_whole_numbers_above_zero(turns):
+    class Odd(Mean):
+        def players(self):
+            return [Player("mean", [self.net], self.loss_of, ("size",), turns)]
+
+    with pytest.raises(ValueError, match=rf"`turns` of.* Received: {turns}"):
+        Odd().compile("sgd")
+
+
+def test_losses_are_told_whether_they_train():
+    flags = []
+
+    class Noted(Mean):
+        def loss_of(self, x, training):
+            flags.append(training)
+            return super().loss_of(x, training)
+
+    game, x = Noted(), np.ones((4, 1), "float32")
+    game.compile(keras.optimizers.SGD(0.01))
+    game.fit(x, verbose=0)
+    assert set(flags) == {True}
+    flags.clear()
+    game.evaluate(x, verbose=0)
+    assert set(flags) == {False}
+
+
+def test_a_game_with_one_number_evaluates_to_that_number():
+    class Lone(Mean):
+        def players(self):
+            return [Player("mean", [self.net], lambda *xs: self.loss_of(*xs)[0])]
+
+    game, x = Lone(), np.array([[1.0], [3.0]], dtype="float32")
+    game.compile("sgd")
+    assert game.evaluate(x, verbose=0) == pytest.approx(5.0)  # (1 + 9) / 2
+    named = game.evaluate(x, verbose=0, return_dict=True)
+    assert named == {"loss": pytest.approx(5.0)}
+
+
+def test_scores_are_means_over_samples():
+    scores = Scores(("a", "b"))
+    found = {
+        k: float(keras.ops.convert_to_numpy(v)) for k, v in scores.result().items()
+    }
+    assert found == {"a": 0.0, "b": 0.0}
+    for a, b, count in ((1.0, -2.0, 3), (5.0, 2.0, 1)):
+        scores.update_state({"a": a, "b": b}, count)
+    found = {
+        k: float(keras.ops.convert_to_numpy(v)) for k, v in scores.result().items()
+    }
+    assert found == {"a": pytest.approx(2.0), "b": pytest.approx(-1.0)}
+
+
+def test_what_compile_was_told_is_told_again():
+    gan = make_toy_gan()
+    gan.compile(
+        {"discriminator": keras.optimizers.SGD(0.5), "generator": adam(0.25)},
+        run_eagerly=True,
+    )
+    twin = make_toy_gan()
+    twin.compile_from_config(gan.get_compile_config())
+    assert twin.run_eagerly
+    for name, kind, rate in (
+        ("discriminator", keras.optimizers.SGD, 0.5),
+        ("generator", keras.optimizers.Adam, 0.25),
+    ):
+        optimizer = twin.optimizer.players[name]
+        assert type(optimizer) is kind
+        found = keras.ops.convert_to_numpy(optimizer.learning_rate)
+        assert float(found) == pytest.approx(rate)

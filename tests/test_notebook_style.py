@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OLD = ("06", "07", "09", "10", "11")
 WORDS = (1200, 2500)
 # Lines of the median code cell, and cells beside the solutions.
-CELLS = dict.fromkeys(OLD, (10, 70)) | {"05": (10, 60)}  # sixteen topics in 05
+CELLS = dict.fromkeys(OLD, (10, 70)) | {"05": (10, 62)}  # sixteen topics in 05
 LONG = {"09": 2800, "10": 3400}  # proofs in words; the listing has many faults
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
 PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)\b|[A-Z]:\\\\?\w)")

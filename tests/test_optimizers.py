@@ -9,7 +9,7 @@ from keras import ops
 
 from genai_utils.game import Game
 from genai_utils.models.gan import GAN, make_toy_gan
-from genai_utils.optimizers import AveragingAdam
+from genai_utils.optimizers import AveragingAdam, PlayerOptimizers, one_for_each
 
 pytestmark = pytest.mark.engines
 X = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype("float32")
@@ -209,3 +209,48 @@ def test_swap_ema_weights_of_keras_works():
 def test_a_game_without_averages_refuses_to_swap_them():
     gan = two_rates()
     assert isinstance(gan, Game) and not gan.optimizer.use_ema
+
+
+def test_losses_are_scaled_where_asked_and_never_twice():
+    scaler = keras.optimizers.LossScaleOptimizer
+    given = {
+        "plain": keras.optimizers.Adam(),
+        "scaled": scaler(keras.optimizers.Adam()),
+        "fixed": keras.optimizers.Adam(loss_scale_factor=8.0),
+    }
+    found = one_for_each(list(given), given, True)
+    assert list(found) == list(given)
+    assert isinstance(found["plain"], scaler)
+    assert found["plain"].inner_optimizer is given["plain"]
+    assert found["scaled"] is given["scaled"] and found["fixed"] is given["fixed"]
+    unscaled = one_for_each(list(given), given, False)
+    assert all(unscaled[name] is given[name] for name in given)
+
+
+def test_a_name_makes_one_optimizer_for_each_player():
+    found = one_for_each(["a", "b"], "sgd", False)
+    assert {type(o) for o in found.values()} == {keras.optimizers.SGD}
+    assert found["a"] is not found["b"]
+    own = keras.optimizers.SGD(0.5)
+    assert one_for_each(["a"], own, False) == {"a": own}
+
+
+def test_the_players_optimizers_survive_a_configuration():
+    joint = PlayerOptimizers(
+        {"one": keras.optimizers.SGD(0.5), "two": AveragingAdam(0.25, memory=0.75)},
+        name="both",
+    )
+    twin = PlayerOptimizers.from_config(joint.get_config())
+    assert twin.name == "both" and list(twin.players) == ["one", "two"]
+    one, two = twin.players.values()
+    assert type(one) is keras.optimizers.SGD and type(two) is AveragingAdam
+    assert [number(o.learning_rate) for o in (one, two)] == [0.5, 0.25]
+    assert two.memory == 0.75 and twin.use_ema
+    assert number(twin.learning_rate) == 0.5  # the first player's
+
+
+def test_averaging_adam_is_adam_unless_told_otherwise():
+    plain, ours = keras.optimizers.Adam(), AveragingAdam()
+    assert (ours.beta_1, ours.beta_2) == (plain.beta_1, plain.beta_2)
+    assert number(ours.learning_rate) == pytest.approx(number(plain.learning_rate))
+    assert ours.memory == 0.998
