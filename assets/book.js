@@ -1,7 +1,7 @@
 // A formula that is wider than its place scrolls; the keyboard must be able to reach it.
 function makeWideFormulasReachable() {
-  for (const box of document.querySelectorAll("div.math")) {
-    if (box.scrollWidth > box.clientWidth) {
+  for (const box of document.querySelectorAll("div.math, div.math mjx-container")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) {
       box.tabIndex = 0;
     } else {
       box.removeAttribute("tabindex");
