@@ -137,3 +137,38 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> str:
             f"`{name}` must be one of {known}. Received: {value!r}. Check the spelling."
         )
     return value
+
+
+def within(
+    value: float,
+    low: float = -np.inf,
+    high: float = np.inf,
+    dataset: str = "digits",
+) -> bool:
+    """Say whether a trained number lies in its band, which was measured on digits.
+
+    A chapter asserts it: ``assert within(score, high=0.3, dataset=DATASET)``. On
+    another data set nobody has measured a band, so the number is only reported.
+
+    Args:
+        value: The number.
+        low: Lower end of the band.
+        high: Upper end of the band.
+        dataset: Name of the data set that the chapter runs on.
+
+    Returns:
+        On "digits", whether ``low <= value <= high``; else true, after printing the
+        value and the band of the digits.
+
+    Raises:
+        ValueError: If ``low`` is above ``high``.
+    """
+    if low > high:
+        raise ValueError(
+            f"`low` must be at most `high`. Received: low={low}, high={high}. "
+            "Exchange the two."
+        )
+    if dataset == "digits":
+        return bool(low <= value <= high)
+    print(f"{value:.4g} on {dataset} (band of digits: {low:.4g} to {high:.4g})")
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genai_utils.checks import check_array, check_choice, check_positive
+from genai_utils.checks import check_array, check_choice, check_positive, within
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,7 @@ from genai_utils.checks import check_array, check_choice, check_positive
         (lambda: check_choice("c", "a", ("b",)), "`a` must be one of 'b'"),
         (lambda: check_positive(0, "a"), "`a` must be a finite number above 0"),
         (lambda: check_positive(float("inf"), "a"), "`a` must be a finite number"),
+        (lambda: within(1, 3, 2), "`low` must be at most `high`"),
     ],
 )
 def test_checks_name_argument_expectation_and_what_came(call, message):
@@ -32,3 +33,12 @@ def test_checks_refuse_what_is_no_number():
         check_array(["x"], "a")
     with pytest.raises(TypeError, match="`a` must be a number"):
         check_positive(True, "a")
+
+
+def test_a_band_holds_on_digits_and_is_only_reported_elsewhere(capsys):
+    assert within(0.5, 0.4, 0.6) and within(0.5, high=0.6) and within(0.5, 0.4)
+    assert not within(0.7, 0.4, 0.6) and not within(0.3, low=0.4)
+    assert not within(float("nan"), 0.4, 0.6)
+    assert capsys.readouterr().out == ""
+    assert within(0.7, 0.4, 0.6, "mnist")
+    assert capsys.readouterr().out == "0.7 on mnist (band of digits: 0.4 to 0.6)\n"

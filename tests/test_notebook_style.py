@@ -15,12 +15,9 @@ from genai_utils.data.fetch import registry
 ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "assets"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# Written before chapters had thumbnails and diagrams; asked only for what they have.
-# A chapter that is written anew leaves this list.
-OLD = ("06", "07", "09", "10", "11")
 WORDS = (1200, 2500)
 # Lines of the median code cell, and cells beside the solutions.
-CELLS = dict.fromkeys(OLD, (10, 70)) | {"05": (10, 62)}  # sixteen topics in 05
+CELLS = {"05": (10, 62)}  # sixteen topics
 LONG = {"09": 2800, "10": 3400}  # proofs in words; the listing has many faults
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
 PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)\b|[A-Z]:\\\\?\w)")
@@ -68,7 +65,7 @@ def problems(book, chapter: str, assets: Path = ASSETS) -> list[str]:
         *detector_problems(code),
         *equation_problems(code, text, chapter),
         *text_problems(cells, text),
-        *([] if chapter in OLD else opening_problems(cells, text, chapter, assets)),
+        *opening_problems(cells, text, chapter, assets),
     ]
 
 
@@ -93,7 +90,8 @@ def length_problems(cells, code, chapter):
     if not 25 <= len(lesson) <= cells_at_most:
         yield f"{len(lesson)} cells beside the solutions, not 25 to {cells_at_most}"
     text = "\n".join(c.source for c in lesson if c.cell_type == "markdown")
-    words = len(re.sub(r"\$[^$]*\$", " x ", text).split())
+    text = re.sub(r"^# \d\d · ", "", re.sub(r"\$[^$]*\$", " x ", text))
+    words = len(text.split())
     most = LONG.get(chapter, WORDS[1])
     if not WORDS[0] <= words <= most:
         yield f"{words} words of prose, not {WORDS[0]} to {most}"
@@ -163,7 +161,9 @@ def equation_problems(code, text, chapter):
 
 
 def opening_problems(cells, text, chapter, assets):
-    """Thumbnail, diagrams, and the way on: what every newer chapter has."""
+    """Title, thumbnail, diagrams, and the way on."""
+    if not re.match(rf"# {chapter} · \w", text):
+        yield f"the title does not begin with # {chapter} ·"
     marked = [c for c in cells if "thumbnail" in tags(c)]
     if len(marked) != 1:
         yield f"{len(marked)} cells are tagged thumbnail, not one"
@@ -293,6 +293,7 @@ BAD = {
     "alt text of diagrams/net.svg": [markdown("![A net](../assets/diagrams/net.svg)")],
     "assets/diagrams/lost.svg is": [markdown(DIAGRAM.replace("net.svg", "lost.svg"))],
     "section Where to go next": [markdown("# Title")],
+    "does not begin with # 12": [markdown("# Title")],
 }
 
 
@@ -303,7 +304,7 @@ def good_chapter():
         "figure": {"caption": "A square."},
         "image": {"alt": "A black square on a white ground, in the middle."},
     }
-    cells = [markdown(f"# Title\n\n{THUMBNAIL}")]
+    cells = [markdown(f"# 12 · Title\n\n{THUMBNAIL}")]
     for k in range(1, 13):
         cells.append(markdown(f"{words}\n\n$$x \\tag{{12.{k}}}$$ See (12.{k})."))
         cells.append(python(f"# checks (12.{k})\nassert True", k))
@@ -330,16 +331,6 @@ def assets(tmp_path):
 
 def test_checker_accepts_a_good_chapter(assets):
     assert problems(good_chapter(), "12", assets) == []
-
-
-def test_checker_asks_an_old_chapter_only_for_what_it_has():
-    book = good_chapter()
-    for cell in book.cells:
-        cell.source = cell.source.replace("12.", "6.")
-    book.cells = [c for c in book.cells if "Where to go" not in c.source]
-    book.cells[0].source = "# Title"
-    book.cells[1:1] = [markdown("more") for _ in range(30)]
-    assert problems(book, "06") == []
 
 
 def test_checker_sees_one_bad_cell_in_a_good_chapter(assets):
