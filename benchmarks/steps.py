@@ -26,7 +26,8 @@ ENGINES = ("tensorflow", "jax", "torch")
 NETWORKS = ("dense_gan", "dcgan", "conv_vae")
 # The C library of Linux gives large freed blocks back to the system, or keeps them, as
 # what the process did before has taught it; a page fault for each page is the price.
-# Here it keeps them, so that no way pays for another; on PyTorch `set_seed` sees to it.
+# Here it keeps them, so that no way pays for another.  A reader sets these variables or
+# does not: PyTorch, which is slower without them, is measured both ways.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
@@ -238,8 +239,13 @@ def ratio(fit: list, loop: list) -> float:
     return round(statistics.median(map(truediv, fit, loop)), 3)
 
 
-def worker(engine: str) -> None:
-    """Measure every network on the engine of this process; print JSON lines."""
+def worker(engine: str, limit: float) -> None:
+    """Measure every network on the engine of this process; print JSON lines.
+
+    Args:
+        engine: The Keras backend of this process.
+        limit: Seconds to spend on each network, at least.
+    """
     import numpy as np
 
     from genai_utils.seeds import set_seed
@@ -247,7 +253,7 @@ def worker(engine: str) -> None:
     if engine == "torch":
         import torch
 
-        set_seed()  # settles PyTorch as in a chapter
+        set_seed()  # configures PyTorch as in a chapter
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     shape = (BATCH * STEPS, 28, 28, 1)
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
@@ -264,7 +270,7 @@ def worker(engine: str) -> None:
         first = {way: seconds(ways[way]) for way in ways}
         runs: dict[str, list] = {way: [] for way in ways}
         spent = 0.0
-        while len(runs["fit"]) < ROUNDS or spent < SECONDS:
+        while len(runs["fit"]) < ROUNDS or spent < limit:
             for way in list(ways)[:: 1 if len(runs["fit"]) % 2 else -1]:
                 took = seconds(ways[way])
                 spent += took
@@ -288,46 +294,69 @@ def worker(engine: str) -> None:
     print("=" + json.dumps(measure()), flush=True)
 
 
+def measured(engine: str, limit: float, memory: dict[str, str]) -> tuple[list, dict]:
+    """Run a worker in a process of its own; return its rows and the times of parts.
+
+    Raises:
+        RuntimeError: If it fails, with the last line of its errors.
+    """
+    command = [sys.executable, "-m", "benchmarks.steps", "--worker", engine]
+    command += ["--seconds", str(limit)]
+    environment = {**os.environ, **memory, "KERAS_BACKEND": engine}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise RuntimeError(f"{engine}: {' '.join(last)}")
+    lines = done.stdout.splitlines()
+    rows = [json.loads(line[1:]) for line in lines if line.startswith("@")]
+    parts = [json.loads(line[1:]) for line in lines if line.startswith("=")]
+    return rows, parts[0]
+
+
+def ratios(rows: list[dict]) -> dict[str, float]:
+    """Map each network, engine and loop to the speed of `fit` against that loop."""
+    runs = {(r["network"], r["engine"], r["way"]): r["runs"] for r in rows}
+    return {
+        f"{n} {e}{way.removeprefix('loop')}": ratio(runs[n, e, "fit"], loop)
+        for (n, e, way), loop in runs.items()
+        if way != "fit"
+    }
+
+
 def main() -> None:
     """Run each engine that is installed and write ``results/steps.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worker", choices=ENGINES)
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="for each network, at least"
+    )
     wanted = parser.parse_args()
     if wanted.worker:
-        worker(wanted.worker)
+        worker(wanted.worker, wanted.seconds)
         return
     rows, missing, parts = [], [], {}
     peak = matrix_product_speed()
     for engine in ENGINES:
         print(f"== {engine}", flush=True)
-        command = [sys.executable, "-m", "benchmarks.steps", "--worker", engine]
-        environment = {**os.environ, **KEEP_MEMORY, "KERAS_BACKEND": engine}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:]
-            missing.append(f"{engine}: {' '.join(last)}")
-            print("not measured:", missing[-1])
+        try:
+            found, parts[engine] = measured(engine, wanted.seconds, KEEP_MEMORY)
+        except RuntimeError as error:
+            missing.append(str(error))
+            print("not measured:", error)
             continue
-        for line in done.stdout.splitlines():
-            if line.startswith("="):
-                parts[engine] = json.loads(line[1:])
-                print(parts[engine])
-            if line.startswith("@"):
-                row = json.loads(line[1:])
-                rate = row["images_per_second"] * row["mflop_an_image"] / 1000
-                row["share_of_matrix_product"] = round(rate / peak, 3)
-                rows.append(row)
-                print(row)
-    runs = {(r["network"], r["engine"], r["way"]): r["runs"] for r in rows}
-    ratios = {
-        f"{n} {e}{way.removeprefix('loop')}": ratio(runs[n, e, "fit"], loop)
-        for (n, e, way), loop in runs.items()
-        if way != "fit"
-    }
-    results = {"batch": BATCH, "rows": rows, "ratios": ratios, "parts": parts}
+        for row in found:
+            rate = row["images_per_second"] * row["mflop_an_image"] / 1000
+            row["share_of_matrix_product"] = round(rate / peak, 3)
+            print(row)
+        rows += found
+    results = {"batch": BATCH, "rows": rows, "ratios": ratios(rows), "parts": parts}
+    if "torch" in parts:  # as a reader has it who sets no variable
+        plain = measured("torch", wanted.seconds, {})[0]
+        results["ratios_without_variables"] = ratios(plain)
+        print(results["ratios_without_variables"])
     results["missing"] = missing
     save("steps", results)
-    print(ratios)
+    print(results["ratios"])
 
 
 if __name__ == "__main__":

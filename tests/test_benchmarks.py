@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.scale import knee
+from benchmarks.steps import ratios
 
 quality = pytest.importorskip("benchmarks.quality")
 
@@ -58,3 +59,18 @@ def test_the_knee_lies_where_the_fixed_cost_stops_to_matter(fixed, start):
     assert f"from {start} on" in line
     times = (fixed + 1) / (fixed + 256) * 256
     assert f"at 1 a step costs {times:.1f} times" in line
+
+
+def test_a_ratio_compares_within_a_round_and_takes_the_median():
+    def row(way, runs):
+        return {"network": "dcgan", "engine": "torch", "way": way, "runs": runs}
+
+    rows = [
+        row("fit", [90, 45, 300]),
+        row("loop", [100, 50, 100]),
+        row("loop, Adam of Keras", [45, 45, 300]),
+    ]
+    assert ratios(rows) == {
+        "dcgan torch": 0.9,
+        "dcgan torch, Adam of Keras": 1.0,
+    }
