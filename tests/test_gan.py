@@ -233,7 +233,8 @@ def test_settings_survive_the_way_through_a_configuration():
     assert twin.players()[0].turns == 2 and twin.latent_dim == 3
     twin.generator.set_weights(gan.generator.get_weights())
     np.testing.assert_array_equal(first_fakes(twin), first_fakes(gan))  # the same seed
-    other = make_toy_gan(latent_dim=3, hidden=(5,), seed=5)
+    # Keras on PyTorch adds the count of draws to the seed: 5 would repeat 4, one later.
+    other = make_toy_gan(latent_dim=3, hidden=(5,), seed=50)
     other.generator.set_weights(gan.generator.get_weights())
     assert abs(first_fakes(other) - first_fakes(gan)).max() > 1e-3
 
