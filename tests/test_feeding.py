@@ -283,6 +283,18 @@ def test_batches_hold_32_samples_unless_told_otherwise():
             assert kwargs["validation_batch_size"] == size and not kwargs["shuffle"]
 
 
+@pytest.mark.parametrize("given", [{}, {"shuffle": True}, {"shuffle": False}])
+def test_samples_are_shuffled_unless_told_otherwise(given):
+    x = np.arange(64, dtype="float32")
+    fed, _, kwargs = in_batches(x, None, {"batch_size": 16, **given})
+    if fed is x:  # Keras cuts the data, and shuffles by default
+        assert kwargs.get("shuffle", True) == given.get("shuffle", True)
+        return
+    order = np.concatenate([keras.ops.convert_to_numpy(b) for (b,) in fed])
+    np.testing.assert_array_equal(np.sort(order), x)
+    assert (order == x).all() == (given.get("shuffle") is False)
+
+
 def test_weights_of_validation_samples_are_refused():
     model = make_toy_gan()
     points = POINTS.astype("float32")
