@@ -226,8 +226,9 @@ def test_conditions_by_name():
     y = {"label": LABELS, "weight": np.full(64, 0.5)}
     history = model.fit(POINTS, y, epochs=1, validation_split=0.25, verbose=0).history
     assert {"d_loss", "val_g_loss"} <= set(history)
-    with pytest.raises(ValueError, match=r"exactly \['label', 'weight'\]"):
-        model.fit(POINTS, {"label": LABELS}, verbose=0)
+    for wrong in ({"label": LABELS}, {**y, "more": LABELS}, {"a": LABELS, "b": LABELS}):
+        with pytest.raises(ValueError, match=r"exactly \['label', 'weight'\]"):
+            model.fit(POINTS, wrong, verbose=0)
     assert len(model.evaluate(POINTS, y, verbose=0)) == 2
 
 
