@@ -1,4 +1,4 @@
-"""Losses of the VAE and GAN chapters, in nats, written with ``keras.ops``.
+"""Losses of the chapters, in nats, written with ``keras.ops``.
 
 A discriminator returns logits; ``D(x) = sigmoid(logit)``.  Everything here is
 minimised, and computed in float32, whatever the networks compute in.
@@ -26,9 +26,11 @@ __all__ = [
     "info_nce",
     "minimax_d",
     "minimax_g",
+    "next_token_nll",
     "non_saturating_g",
     "wasserstein_d",
     "wasserstein_g",
+    "weighted_mean",
 ]
 
 
@@ -274,3 +276,39 @@ def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
     )
     scores = ops.matmul(a, ops.transpose(b)) / temperature  # (B, B)
     return -ops.mean(ops.diagonal(ops.log_softmax(scores, axis=-1)))
+
+
+def next_token_nll(tokens: Any, logits: Any) -> Any:
+    r"""Negative log-likelihood of each token, given those before it.
+
+    .. math:: -\log p(x_{t+1} \mid x_1, \dots, x_t), \qquad
+        p = \operatorname{softmax}(a_t)
+
+    Args:
+        tokens: Whole numbers in [0, V), shape ``(B, T + 1)``.
+        logits: What the model returns for the first ``T`` of them, :math:`a`, shape
+            ``(B, T, V)``.
+
+    Returns:
+        Nats, shape ``(B, T)``: entry ``[b, t]`` belongs to token ``t + 1``.
+    """
+    targets = ops.cast(tokens[:, 1:], "int32")
+    return ops.sparse_categorical_crossentropy(
+        targets, _float32(logits), from_logits=True
+    )
+
+
+def weighted_mean(values: Any, weights: Any = None) -> Any:
+    """Mean of the values that count; zero where none does.
+
+    Args:
+        values: Any shape.
+        weights: How much each counts, at least 0, same shape; ``None`` for all alike.
+
+    Returns:
+        A scalar.
+    """
+    if weights is None:
+        return ops.mean(values)
+    total = ops.sum(weights)
+    return ops.sum(values * weights) / ops.where(total > 0, total, 1.0)

@@ -13,6 +13,7 @@ import keras
 
 from genai_utils.game import Game
 from genai_utils.models.gan import make_dcgan, make_dense_gan, make_toy_gan
+from genai_utils.models.gpt import make_gpt
 from genai_utils.models.vae import make_conv_vae, make_dense_vae
 from genai_utils.optimizers import AveragingAdam
 
@@ -25,7 +26,8 @@ class Recipe:
 
     Args:
         make: Makes the model, not compiled, from ``arguments`` and ``seed``.
-        data: A name that ``data.load`` or ``data.toy`` knows.
+        data: A name that ``data.load`` or ``data.toy`` knows, ``"additions"`` or
+            ``"english"``.
         rates: Maps each player's name to the learning rate of its Adam.
         batch_size: Samples a batch.
         epochs: Passes through the data.
@@ -89,7 +91,12 @@ RECIPES = {
         make_dense_vae, "digits", _VAE, 64, 60, arguments={"latent_dim": 2}
     ),
     "digits_conv_vae": Recipe(
-        make_conv_vae, "digits", _VAE, 64, 60, arguments={"latent_dim": 8}
+        make_conv_vae,
+        "digits",
+        _VAE,
+        64,
+        60,
+        arguments={"latent_dim": 8, "sigma": "optimal"},
     ),
     "digits_dense_gan": Recipe(
         make_dense_gan, "digits", dict.fromkeys(_DCGAN, 2e-4), 64, 60, (0.5, 0.999)
@@ -124,6 +131,26 @@ RECIPES = {
         (0.0, 0.99),
         {"generator": 0.998},
         {**_MNIST, "latent_dim": 16, "dropout": 0.0},
+    ),
+    # windows of 65 characters of `data.english`, 62 different ones
+    "english_gpt": Recipe(
+        make_gpt,
+        "english",
+        {"gpt": 1e-3},
+        12,
+        1,
+        (0.9, 0.99),
+        arguments={"vocab_size": 62},
+    ),
+    # "12+34=64..", digits of the answer reversed, 13 characters
+    "additions_gpt": Recipe(
+        make_gpt,
+        "additions",
+        {"gpt": 3e-3},
+        64,
+        8,
+        (0.9, 0.99),
+        arguments={"vocab_size": 13, "context": 9, "width": 64, "depth": 2},
     ),
 }
 

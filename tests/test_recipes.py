@@ -18,20 +18,39 @@ pytestmark = pytest.mark.engines
 ROOT = Path(__file__).parent.parent
 
 
+TEXTS = ("additions", "english")
+
+
+def samples(recipe):
+    """Four samples such as a recipe is made for."""
+    if recipe.data == "ring":
+        return data.toy("ring", 4)
+    if recipe.data == "additions":
+        return data.Characters("0123456789+=.").encode(data.additions(4))
+    if recipe.data == "english":
+        text = data.english()
+        characters = data.Characters("".join(sorted(set(text))))
+        assert characters.vocab_size == recipe.arguments["vocab_size"]
+        return data.windows(characters.encode(text[:261]), 65)
+    shape = recipe.arguments.get("image_shape", (16, 16, 1))
+    return np.tanh(np.random.default_rng(0).normal(size=(4, *shape)))
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_makes_a_model_that_trains_on_its_data(name):
     recipe = get_recipe(name)
     model = recipe.model(seed=3)
-    shape = recipe.arguments.get("image_shape", (16, 16, 1))
-    x = np.tanh(np.random.default_rng(0).normal(size=(4, *shape)))
-    x = data.toy("ring", 4) if recipe.data == "ring" else x
+    x = samples(recipe)
     history = model.fit(x, batch_size=4, verbose=0).history
     assert all(np.isfinite(v).all() for v in history.values())
     for player, optimizer in model.optimizer.players.items():
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
         assert rate == pytest.approx(recipe.rates[player])
         assert isinstance(optimizer, AveragingAdam) == (player in recipe.memory)
-    assert model.sample(2).shape == (2, *x.shape[1:])
+    if recipe.data in TEXTS:
+        assert model.generate(x[:2, :3], 4).shape == (2, 7)
+    else:
+        assert model.sample(2).shape == (2, *x.shape[1:])
 
 
 def test_one_seed_gives_one_model():
