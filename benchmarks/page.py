@@ -10,6 +10,7 @@ import json
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,30 @@ from benchmarks.common import RESULTS
 
 BOOK = Path(__file__).parent.parent / "book"
 PAGES = (BOOK / "status.md", BOOK / "benchmarks.md")
-FIGURE = BOOK / "figures" / "quality.svg"
-LAPTOP = BOOK / "figures" / "laptop.svg"
-FILES = ("steps", "scale", "gpu", "quality", "laptop", "book")
+FIGURES = BOOK / "figures"
+FILES = ("steps", "scale", "gpu", "quality", "laptop", "book", "operations")
 MISSING = "Not measured yet."
 LINES = ("-", "--", ":", "-.")
 MARKS = "osD^v<>ph*"
+# Told apart with every kind of colour vision; the first is the book's own.
+COLOURS = ("#12558f", "#d55e00", "#009e73", "#a0468a", "#6b6b6b", "#8a6d00")
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+NETWORKS = {"dense_gan": "dense GAN", "dcgan": "DCGAN", "conv_vae": "VAE"}
+TITLES = {
+    "dcgan": "book's DCGAN",
+    "dense_gan": "book's dense GAN",
+    "conv_vae": "book's VAE",
+    "article_gan": "article's GAN (mended)",
+    "tutorial_dcgan": "tutorial's DCGAN",
+    "keras_vae": "Keras example's VAE",
+    "plain_dcgan": "plain DCGAN",
+}
+# Models that differ from the book's DCGAN in one thing: a table is enough for them.
+VARIANTS = tuple(
+    f"{change}_dcgan"
+    for change in ("shallow", "equal_rates", "dropout", "usual_adam", "wide_noise")
+)
+DISTANCE = "Frechet distance, lower is better"
 
 
 def load() -> dict[str, dict]:
@@ -53,6 +72,11 @@ def number(value: Any, digits: int = 3) -> str:
 def words(key: Any) -> str:
     """Turn a key of a result file into words."""
     return str(key).replace("_", " ")
+
+
+def title(name: str) -> str:
+    """Return what a model is called on the page."""
+    return TITLES.get(name, words(name))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -97,6 +121,8 @@ def machines(results: dict[str, dict]) -> str:
     """Describe the machine of each benchmark."""
     rows = []
     for name, result in results.items():
+        if "machine" not in result:
+            continue
         m = result["machine"]
         dates = result.get("dates", {}).values()
         versions = ", ".join(f"{k} {v}" for k, v in m["versions"].items())
@@ -110,6 +136,21 @@ def machines(results: dict[str, dict]) -> str:
     head = ["benchmark", "processor", "vector instructions", "memory (GiB)"]
     head += ["matrix product (GFLOP/s)", "software", "date"]
     return table(head, rows) if rows else MISSING
+
+
+def machine(results: dict[str, dict]) -> str:
+    """Describe the machines of the charts in one line."""
+    found = [results[n]["machine"] for n in ("steps", "quality") if n in results]
+    if not found:
+        return MISSING
+    speeds = sorted(round(m["matrix_product_gflops"]) for m in found)
+    speed = " to ".join(dict.fromkeys(map(str, (speeds[0], speeds[-1]))))
+    cores = " or ".join(map(str, sorted({m["cores"] for m in found})))
+    processor = found[0]["processor"].replace("(R)", "").removesuffix(" Processor")
+    return (
+        f"**Machine:** {cores} cores of {processor}, {speed} GFLOP/s; "
+        f"Keras {found[0]['versions']['keras']}; {max(m['date'] for m in found)}."
+    )
 
 
 def steps(results: dict[str, dict]) -> str:
@@ -239,14 +280,14 @@ def floor_of(quality: dict) -> float | None:
 def description(quality: dict) -> str:
     """Say in one paragraph what the figure shows, from the points themselves."""
     minute, ends = [], []
-    for name in curves(quality):
+    for name in headliners(quality):
         model = quality["models"][name]
         early = at(model, 60, "frechet")
         if early is not None:
-            minute.append(f"{words(name)} {number(early)}")
+            minute.append(f"{title(name)} {number(early)}")
         time, value = last(model, "frechet")
         if early is None or time > 70:
-            ends.append(f"{words(name)} {number(value)} after {number(time)} seconds")
+            ends.append(f"{title(name)} {number(value)} after {number(time)} seconds")
     text = "Frechet distance against seconds of training, medians over the seeds."
     if minute:
         text += f" After 60 seconds: {', '.join(minute)}."
@@ -270,11 +311,14 @@ def at(model: dict, seconds: float, key: str) -> float | None:
     return None if None in found or not found else float(statistics.median(found))
 
 
+def median_of_ends(model: dict, key: str) -> float:
+    """Return the median over seeds of a value of the last points."""
+    return float(statistics.median(run["points"][-1][key] for run in model["seeds"]))
+
+
 def last(model: dict, key: str) -> tuple[float, float]:
     """Return the medians over seeds of the last points: seconds and value."""
-    ends = [run["points"][-1] for run in model["seeds"]]
-    times, values = ([p[k] for p in ends] for k in ("seconds", key))
-    return float(statistics.median(times)), float(statistics.median(values))
+    return median_of_ends(model, "seconds"), median_of_ends(model, key)
 
 
 def contest(found: dict) -> list[str]:
@@ -282,27 +326,24 @@ def contest(found: dict) -> list[str]:
     models, floor, lines = found.get("models", {}), floor_of(found), []
     ours = models.get("dcgan")
     if ours and (early := at(ours, 60, "frechet")) is not None:
+        ends = []
         for rival in ("tutorial_dcgan", "article_gan"):
             if rival in models:
                 time, value = last(models[rival], "frechet")
-                lines.append(
-                    f"After 60 seconds the book's DCGAN is at {number(early)}; "
-                    f"{words(rival)} is at {number(value)} after {number(time)} "
-                    "seconds, the last that were run."
+                ends.append(
+                    f"the {title(rival)} is at {number(value)} after "
+                    f"{number(time)} seconds"
                 )
+        if ends:
+            lines.append(
+                f"After 60 seconds the book's DCGAN is at a distance of "
+                f"{number(early)}. Where they were stopped, {'; '.join(ends)}."
+            )
     if ours and floor and (late := at(ours, 120, "frechet")) is not None:
         lines.append(
             f"After 120 seconds the book's DCGAN is at {number(late)}, "
             f"{late / floor:.1f} times the floor."
         )
-    variants = {
-        words(name): number(each(model, 60, "frechet"))
-        for name, model in models.items()
-        if name.endswith("dcgan") and name != "tutorial_dcgan"
-    }
-    if len(variants) > 1:
-        parts = "; ".join(f"{name} {values}" for name, values in variants.items())
-        lines.append(f"After 60 seconds, seed by seed: {parts}.")
     if "conv_vae" in models and "keras_vae" in models:
         time, goal = last(models["keras_vae"], "elbo")
         soon = [
@@ -318,8 +359,19 @@ def contest(found: dict) -> list[str]:
     return lines
 
 
+def variants(found: dict) -> str:
+    """Say what each change of the book's DCGAN does to its distance, seed by seed."""
+    rows = {
+        words(name): number(each(model, 60, "frechet"))
+        for name, model in found.get("models", {}).items()
+        if name in ("dcgan", *VARIANTS)
+    }
+    parts = "; ".join(f"{name} {values}" for name, values in rows.items())
+    return f"After 60 seconds, seed by seed: {parts}." if len(rows) > 1 else ""
+
+
 def laptop(results: dict[str, dict]) -> str:
-    """The figure of the slow laptop's contest, and the medians at its marks."""
+    """The medians of the slow laptop's contest at its marks."""
     if "laptop" not in results:
         return MISSING
     found = results["laptop"]["models"]
@@ -335,65 +387,16 @@ def laptop(results: dict[str, dict]) -> str:
     head = ["seconds at 100 GFLOP/s"]
     for name in found:
         head += [f"{words(name)}: Frechet distance", "operations (10^12)"]
-    says = "; ".join(
-        f"after {r[0]} seconds {number(r[1])} against {number(r[3])}" for r in rows
-    )
-    figure = (
-        f"```{{figure}} figures/{LAPTOP.name}\n:alt: Two panels, Frechet distance "
-        "against seconds and against operations, on logarithmic axes: the book's DCGAN "
-        f"lies below the plain one; {says}.\n:width: 100%\n\nTwo DCGANs on MNIST: "
-        "distance to the test images against seconds of a machine with 100 GFLOP/s, "
-        "and against the operations done. Each line is one seed; lower is better.\n```"
-    )
     settings = [f"{words(name)}: {model['settings']}" for name, model in found.items()]
-    return "\n\n".join([figure, table(head, rows), plain(settings, ("", ""))])
-
-
-def draw_laptop(found: dict, path: Path) -> None:
-    """Draw the distance on both axes, a style for each model."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    with mpl.rc_context({"svg.hashsalt": "book", "font.size": 10}):
-        figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
-        names = {"laptop_seconds": "seconds at 100 GFLOP/s", "teraflop": "10^12 FLOP"}
-        for ax, (key, label) in zip(axes, names.items(), strict=True):
-            for i, (name, model) in enumerate(found["models"].items()):
-                for j, run in enumerate(model["seeds"]):
-                    ax.loglog(
-                        [p[key] for p in run["points"]],
-                        [p["frechet"] for p in run["points"]],
-                        LINES[i] + MARKS[i],
-                        color=f"C{i}",
-                        markersize=4,
-                        label=None if j else words(name),
-                    )
-            ax.set(xlabel=label, ylabel="Frechet distance (judge features)")
-            for axis in (ax.xaxis, ax.yaxis):
-                axis.set_major_formatter("{x:g}")
-                axis.set_minor_formatter("{x:g}")
-            ax.tick_params(which="minor", labelsize=7)
-        axes[0].legend(fontsize=9)
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
+    return "\n\n".join([table(head, rows), plain(settings, ("", ""))])
 
 
 def quality(results: dict[str, dict]) -> str:
-    """The figure of quality against seconds, and a table of the last points."""
+    """A table of the last points, and what is said about them."""
     if "quality" not in results:
         return MISSING
     found = results["quality"]
     text, rows = [], []
-    if curves(found):
-        text.append(
-            f"```{{figure}} figures/{FIGURE.name}\n:alt: {description(found)}\n"
-            ":width: 100%\n\nFrechet distance in judge features against seconds of "
-            "training. Each model has a mark and a colour of its own; each line is one "
-            "seed. Lower is better.\n```"
-        )
     keys = ("seconds", "steps", "frechet", "precision", "recall", "classes", "elbo")
     for name, model in found.get("models", {}).items():
         ends = [run["points"][-1] for run in model["seeds"] if run["points"]]
@@ -413,8 +416,8 @@ def quality(results: dict[str, dict]) -> str:
             f"Floor, between two sets of real pictures: {number(float(floor))}."
             + (f" Their precision and recall: {number(near)}." if near else "")
         )
-    if lines := contest(found):
-        text.append(plain(lines, ("", "")))
+    if lines := variants(found):
+        text.append(lines)
     if rows := found.get("small_digits"):
         text.append(
             "Chapter 11's DCGAN on the small digits, with two widths of the noise and "
@@ -521,7 +524,291 @@ def tests(rows: list[dict], gflops: float, budgets: dict) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Chart:
+    """One chart of the page: how it is drawn, and what is said about it."""
+
+    name: str
+    draw: Callable[[Any, dict[str, dict]], None]  # axes, results
+    there: Callable[[dict[str, dict]], bool]
+    alt: Callable[[dict[str, dict]], str]
+    caption: str
+
+
+def headliners(quality: dict) -> dict[str, list[list[dict]]]:
+    """The curves that a chart has room for: not those of the DCGAN's variants."""
+    return {
+        name: runs for name, runs in curves(quality).items() if name not in VARIANTS
+    }
+
+
+def lines(
+    ax: Any, models: dict[str, list[list[dict]]], x: Callable, y: str, label: str
+) -> None:
+    """Draw one line for each seed; mark, dash and colour tell the models apart.
+
+    Args:
+        ax: The axes.
+        models: For each model, for each seed, its points.
+        x: Maps a model's name and a point to its place.
+        y: Key of the value.
+        label: What the horizontal axis shows.
+    """
+    for i, (name, runs) in enumerate(models.items()):
+        for j, run in enumerate(r for r in runs if r):
+            ax.semilogx(
+                [x(name, p) for p in run],
+                [p[y] for p in run],
+                LINES[i % len(LINES)] + MARKS[i % len(MARKS)],
+                color=COLOURS[i % len(COLOURS)],
+                markersize=5,
+                linewidth=1.4,
+                label=None if j else title(name),
+            )
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(alpha=0.3)
+
+
+def distance(ax: Any, quality: dict) -> None:
+    """Finish the axes of a chart of distances: logarithmic, with the floor."""
+    if (floor := floor_of(quality)) is not None:
+        ax.axhline(floor, color="0.4", linewidth=1, label="real against real")
+    ax.set_yscale("log")
+    ax.set_ylabel(DISTANCE)
+    ax.yaxis.set_major_formatter("{x:g}")
+
+
+def draw_seconds(ax: Any, results: dict[str, dict]) -> None:
+    """Draw distance against seconds."""
+    found = results["quality"]
+    models = headliners(found)
+    lines(ax, models, lambda name, p: p["seconds"], "frechet", "seconds of training")
+    distance(ax, found)
+
+
+def counted(results: dict[str, dict]) -> dict[str, list[list[dict]]]:
+    """The curves of the models whose operations are known."""
+    known = results.get("operations", {})
+    models = headliners(results.get("quality", {}))
+    return {name: runs for name, runs in models.items() if name in known}
+
+
+def draw_compute(ax: Any, results: dict[str, dict]) -> None:
+    """Draw distance against operations, in units of 10^12."""
+    step = results["operations"]
+    lines(
+        ax,
+        counted(results),
+        lambda name, p: 1e-12 * step[name] * p["steps"],
+        "frechet",
+        "operations of training (10^12)",
+    )
+    distance(ax, results["quality"])
+
+
+def bounds(results: dict[str, dict]) -> dict[str, list[list[dict]]]:
+    """The curves of the models that have an ELBO."""
+    models = results.get("quality", {}).get("models", {})
+    runs = {n: [run["points"] for run in m["seeds"]] for n, m in models.items()}
+    return {
+        name: seeds
+        for name, seeds in runs.items()
+        if all(p.get("elbo") is not None for run in seeds for p in run)
+    }
+
+
+def draw_elbo(ax: Any, results: dict[str, dict]) -> None:
+    """Draw the ELBO against seconds."""
+    seconds = "seconds of training"
+    lines(ax, bounds(results), lambda name, p: p["seconds"], "elbo", seconds)
+    ax.set_ylabel("ELBO (nats), higher is better")
+
+
+def pairs(results: dict[str, dict]) -> list[tuple[str, float, float]]:
+    """Speeds of `fit` and of the loop, with the name of network and backend."""
+    speeds: dict[tuple[str, str], dict[str, float]] = {}
+    for r in results.get("steps", {}).get("rows", []):
+        key = (r["network"], r["engine"])
+        speeds.setdefault(key, {})[r["way"]] = r["images_per_second"]
+    return [
+        (f"{NETWORKS.get(network, network)}, {BACKENDS.get(engine, engine)}",)
+        + (v["fit"], v["loop"])
+        for (network, engine), v in speeds.items()
+        if {"fit", "loop"} <= v.keys()
+    ]
+
+
+def draw_speed(ax: Any, results: dict[str, dict]) -> None:
+    """Draw the speed of `fit` and of the loop, a row for each network and backend."""
+    found = pairs(results)[::-1]
+    rows = range(len(found))
+    ax.plot(
+        [p[2] for p in found], rows, "s", ms=11, mfc="none", mec="0.35", label="loop"
+    )
+    ax.plot([p[1] for p in found], rows, "o", ms=6, color=COLOURS[0], label="fit")
+    ax.set_xscale("log")
+    ax.set_yticks(rows, [p[0] for p in found])
+    ax.set_xlabel("images a second, more is better")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.grid(alpha=0.3, which="both", axis="x")
+    low, high = min(min(p[1:]) for p in found), max(max(p[1:]) for p in found)
+    ax.set_xlim(low / 1.5, high * 1.5)
+
+
+def speed_words(results: dict[str, dict]) -> str:
+    """Say what the chart of speeds shows."""
+    said = "; ".join(
+        f"{name}: fit {number(float(a))}, loop {number(float(b))}"
+        for name, a, b in pairs(results)
+    )
+    return f"Images a second with fit and with a loop written by hand. {said}."
+
+
+def compute_words(results: dict[str, dict]) -> str:
+    """Say where the lines of the chart of operations end."""
+    ends = []
+    for name in counted(results):
+        model = results["quality"]["models"][name]
+        steps, value = (median_of_ends(model, key) for key in ("steps", "frechet"))
+        done = 1e-12 * results["operations"][name] * steps
+        ends.append(f"{title(name)} {number(value)} after {number(done)}")
+    return (
+        "Frechet distance against millions of millions of operations. At the end: "
+        f"{', '.join(ends)}."
+    )
+
+
+def elbo_words(results: dict[str, dict]) -> str:
+    """Say where the lines of the chart of bounds end."""
+    models = results["quality"]["models"]
+    ends = []
+    for name in bounds(results):
+        time, value = last(models[name], "elbo")
+        ends.append(f"{title(name)} {number(value)} after {number(time)} seconds")
+    return f"ELBO against seconds of training. At the end: {', '.join(ends)}."
+
+
+def laptop_points(results: dict[str, dict]) -> dict[str, list[list[dict]]]:
+    """The curves of the contest on a slow laptop."""
+    models = results.get("laptop", {}).get("models", {})
+    return {n: [run["points"] for run in m["seeds"]] for n, m in models.items()}
+
+
+def draw_laptop(key: str, label: str) -> Callable[[Any, dict[str, dict]], None]:
+    """Return what draws the contest on a slow laptop along one axis."""
+
+    def draw(ax: Any, results: dict[str, dict]) -> None:
+        lines(ax, laptop_points(results), lambda n, p: p[key], "frechet", label)
+        distance(ax, {})
+
+    return draw
+
+
+def laptop_words(results: dict[str, dict]) -> str:
+    """Say where the lines of the contest on a slow laptop end."""
+    ends = [
+        f"{title(name)} {number(last(model, 'frechet')[1])}"
+        for name, model in results["laptop"]["models"].items()
+    ]
+    return f"Frechet distance of two DCGANs on MNIST. At the end: {', '.join(ends)}."
+
+
+def has_laptop(results: dict[str, dict]) -> bool:
+    """Whether the contest on a slow laptop was run."""
+    return any(laptop_points(results).values())
+
+
+CHARTS = (
+    Chart(
+        "quality",
+        draw_seconds,
+        lambda r: bool(headliners(r.get("quality", {}))),
+        lambda r: description(r["quality"]),
+        "How far drawn digits are from real ones, **against seconds** of training. "
+        "Each line is one seed; the grey line is the distance between two sets of "
+        "real images.",
+    ),
+    Chart(
+        "compute",
+        draw_compute,
+        lambda r: bool(counted(r)),
+        compute_words,
+        "The same **against operations**: what is left of the lead when the speed of "
+        "a machine plays no part.",
+    ),
+    Chart(
+        "speed",
+        draw_speed,
+        lambda r: bool(pairs(r)),
+        speed_words,
+        "**`fit` against a loop** written by hand. Where the circle lies in the "
+        "square, `fit` costs nothing.",
+    ),
+    Chart(
+        "elbo",
+        draw_elbo,
+        lambda r: bool(bounds(r)),
+        elbo_words,
+        "The bound on the log-likelihood of test images, for the two variational "
+        "autoencoders.",
+    ),
+    Chart(
+        "laptop",
+        draw_laptop("laptop_seconds", "seconds at 100 GFLOP/s"),
+        has_laptop,
+        laptop_words,
+        "Two DCGANs **on a slow laptop**: the distance against its seconds.",
+    ),
+    Chart(
+        "laptop-compute",
+        draw_laptop("teraflop", "operations of training (10^12)"),
+        has_laptop,
+        laptop_words,
+        "The same two against operations.",
+    ),
+)
+
+
+def charts(results: dict[str, dict]) -> str:
+    """The charts that there are results for, side by side where there is room."""
+    shown = [chart for chart in CHARTS if chart.there(results)]
+    if not shown:
+        return MISSING
+    items = [
+        f":::{{grid-item}}\n```{{figure}} figures/{chart.name}.svg\n:alt: "
+        f"{chart.alt(results)}\n:width: 100%\n\n{chart.caption}\n```\n:::"
+        for chart in shown
+    ]
+    return "\n\n".join(["::::{grid} 1 1 2 2\n:gutter: 3", *items, "::::"])
+
+
+def findings(results: dict[str, dict]) -> str:
+    """What the charts show, in sentences that are made from the same numbers."""
+    said = contest(results.get("quality", {}))
+    if ratios := results.get("steps", {}).get("ratios"):
+        low, high = min(ratios.values()), max(ratios.values())
+        middle = statistics.median(ratios.values())
+        said.append(
+            f"`fit` runs at {low:.2f} to {high:.2f} times the speed of the loop "
+            f"written by hand, {middle:.2f} in the median of {len(ratios)} pairs."
+        )
+    best: dict[str, tuple[float, str]] = {}
+    for name, fit, _ in pairs(results):
+        network, backend = name.split(", ")
+        best[network] = max(best.get(network, (0.0, "")), (fit, backend))
+    if best:
+        fastest = ", ".join(
+            f"{backend} for the {n}" for n, (_, backend) in best.items()
+        )
+        said.append(f"With `fit`, the fastest backend is {fastest}.")
+    return plain(said, ("", "")) if said else MISSING
+
+
 BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
+    "machine": machine,
+    "charts": charts,
+    "findings": findings,
     "machines": machines,
     "steps": steps,
     "scale": scale,
@@ -531,6 +818,10 @@ BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
     "notebooks": notebooks,
     "rest": rest,
 }
+
+
+#: What stands folded, below the charts.
+FOLDED = ("quality", "laptop", "steps", "scale", "gpu", "machines")
 
 
 def filled(text: str, results: dict[str, dict]) -> str:
@@ -544,47 +835,48 @@ def filled(text: str, results: dict[str, dict]) -> str:
     return re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", block, text, flags=re.S)
 
 
-def draw(quality: dict, path: Path) -> None:
-    """Draw Frechet distance against seconds; style and mark tell the models apart."""
+def draw(results: dict[str, dict], folder: Path) -> None:
+    """Draw the charts that there are results for, readable at 340 pixels."""
     import matplotlib as mpl
 
     mpl.use("agg")
     import matplotlib.pyplot as plt
 
-    style = {"svg.hashsalt": "book", "font.size": 10}  # the same bytes each time
+    folder.mkdir(exist_ok=True)
+    style = {"svg.hashsalt": "book", "font.size": 11}  # the same bytes each time
     with mpl.rc_context(style):
-        figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-        for i, (name, runs) in enumerate(curves(quality).items()):
-            for j, run in enumerate(r for r in runs if r):
-                ax.loglog(
-                    [p["seconds"] for p in run],
-                    [p["frechet"] for p in run],
-                    LINES[i % len(LINES)] + MARKS[i % len(MARKS)],
-                    color=f"C{i}",
-                    markersize=4,
-                    linewidth=1.2,
-                    label=None if j else words(name),
-                )
-        floor = floor_of(quality)
-        if floor is not None:
-            ax.axhline(floor, color="0.5", linewidth=1, label="floor: real pictures")
-        ax.set_xlabel("seconds of training")
-        ax.set_ylabel("Frechet distance (judge features)")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter("{x:g}")
-        ax.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.08))
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, metadata={"Date": None})
-        plt.close(figure)
+        for chart in CHARTS:
+            if not chart.there(results):
+                continue
+            figure, ax = plt.subplots(figsize=(4.6, 4.4), layout="constrained")
+            chart.draw(ax, results)
+            figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+            path = folder / f"{chart.name}.svg"
+            figure.savefig(path, metadata={"Date": None})
+            plt.close(figure)
+
+
+def operations(names: Iterable[str]) -> dict[str, float]:
+    """Count the operations of a training step of each model (imports Keras)."""
+    from benchmarks.quality import RUNS
+    from benchmarks.steps import round_flops
+
+    return {
+        name: RUNS[name].batch * round_flops(RUNS[name].make(0))
+        for name in names
+        if name in RUNS
+    }
 
 
 def main() -> None:
-    """Write both pages and the figure."""
+    """Write both pages and the charts."""
     results = load()
-    if curves(results.get("quality", {})):
-        draw(results["quality"], FIGURE)
-    if "laptop" in results:
-        draw_laptop(results["laptop"], LAPTOP)
+    models = results.get("quality", {}).get("models", {})
+    if set(models) - set(results.get("operations", {})):
+        results["operations"] = operations(models)
+        text = json.dumps(results["operations"], indent=1) + "\n"
+        (RESULTS / "operations.json").write_text(text, encoding="utf-8")
+    draw(results, FIGURES)
     for page in PAGES:
         page.write_text(filled(page.read_text("utf-8"), results), encoding="utf-8")
         print(page)

@@ -58,13 +58,72 @@ def test_what_is_missing_is_said(name):
 
 
 def test_quality_is_described_and_drawn(tmp_path):
+    text = page.charts({"quality": QUALITY})
+    assert "At the end: book's DCGAN 2 after 50 seconds. A grey line" in text
+    assert text.count("{figure}") == 2 and "against operations" not in text
     text = page.quality({"quality": QUALITY})
-    assert "At the end: dcgan 2 after 50 seconds. A grey line" in text
     assert "| conv vae | 1 | 3 |" in text
     assert "-7" in text and "- a GPU" in text
     assert "| noise | beta 1 | frechet |" in text and "| 7 | 0.5 | 0.25 |" in text
-    page.draw(QUALITY, tmp_path / "quality.svg")
+    page.draw({"quality": QUALITY}, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"quality.svg", "elbo.svg"}
     assert "<svg" in (tmp_path / "quality.svg").read_text("utf-8")
+
+
+def test_charts_come_before_tables_and_every_table_is_folded():
+    text = (page.BOOK / "benchmarks.md").read_text("utf-8")
+    marks = [text.index(f"<!-- begin {name} -->") for name in ("machine", "charts")]
+    tables = [text.index(f"<!-- begin {name} -->") for name in page.FOLDED]
+    assert marks == sorted(marks) and max(marks) < min(tables)
+    for start in tables:
+        assert text.rfind("\n:::{dropdown}", 0, start) > text.rfind("\n:::\n", 0, start)
+
+
+def test_operations_make_a_second_axis(tmp_path):
+    results = {"quality": QUALITY, "operations": {"dcgan": 2e12}}
+    text = page.charts(results)
+    assert "At the end: book's DCGAN 2 after 1,000." in text  # 500 steps
+    page.draw(results, tmp_path)
+    assert (tmp_path / "compute.svg").exists()
+
+
+def test_fit_and_loop_are_compared_from_the_rows():
+    rows = [
+        {"network": n, "engine": e, "way": w, "images_per_second": v}
+        for n, e, w, v in [
+            ("dcgan", "jax", "fit", 10.0),
+            ("dcgan", "jax", "loop", 20.0),
+            ("dcgan", "torch", "fit", 15.0),
+            ("dcgan", "torch", "loop", 15.0),
+            ("dcgan", "tensorflow", "loop", 99.0),  # no fit: not in the chart
+        ]
+    ]
+    results = {"steps": {"rows": rows, "ratios": {"a": 0.5, "b": 1.0, "c": 0.9}}}
+    assert page.pairs(results) == [
+        ("DCGAN, JAX", 10.0, 20.0),
+        ("DCGAN, PyTorch", 15.0, 15.0),
+    ]
+    text = page.findings(results)
+    assert "0.50 to 1.00 times" in text and "0.90 in the median of 3 pairs" in text
+    assert "the fastest backend is PyTorch for the DCGAN." in text
+
+
+def test_the_machine_is_one_line():
+    text = page.machine(
+        {"steps": {"machine": MACHINE}, "quality": {"machine": MACHINE}}
+    )
+    assert "\n" not in text and "2 cores" in text and "10 GFLOP/s" in text
+
+
+def test_the_slow_laptop_has_both_axes(tmp_path):
+    points = [{"laptop_seconds": 30.0, "teraflop": 2.0, "frechet": 4.0}]
+    points[0] |= {"seconds": 9.0}
+    model = {"settings": "s", "seeds": [{"seed": 0, "points": points}]}
+    found = {"machine": MACHINE, "models": {"dcgan": model, "plain_dcgan": model}}
+    page.draw({"laptop": found}, tmp_path)
+    names = {"laptop.svg", "laptop-compute.svg"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    assert "| 30 | 4 | 2 | 4 | 2 |" in page.laptop({"laptop": found})
 
 
 def test_the_card_is_shown_with_what_was_not_measured():
@@ -217,11 +276,12 @@ def test_the_contest_compares_only_what_was_run():
     }
     lines = page.contest(found)
     assert len(lines) == 3
-    assert "is at 3; tutorial dcgan is at 20 after 200 seconds" in lines[0]
+    assert "at a distance of 3. Where" in lines[0]
+    assert "the tutorial's DCGAN is at 20 after 200 seconds." in lines[0]
     assert "4.0 times the floor" in lines[1]
     text = page.description(found)
-    assert "After 60 seconds: dcgan 3, tutorial dcgan 40." in text
-    assert "At the end: dcgan 2 after 120 seconds, tutorial dcgan 20 after" in text
+    assert "After 60 seconds: book's DCGAN 3, tutorial's DCGAN 40." in text
+    assert "At the end: book's DCGAN 2 after 120 seconds, tutorial's DCGAN 20" in text
     assert "-150.0 nats after 160 seconds" in lines[2] and "after 5 seconds" in lines[2]
     del found["models"]["dcgan"]["seeds"][0]["points"][-1]  # 120 s were not run
     assert len(page.contest(found)) == 2

@@ -191,6 +191,48 @@ def test_grey_levels():
     assert export.grey(images).ravel().tolist() == [255, 128, 0]
 
 
+def test_a_bernoulli_decoder_gives_means_in_place_of_logits():
+    from genai_utils.models.vae import make_dense_vae
+
+    vae = make_dense_vae((3, 4, 1), 2, (5,), likelihood="bernoulli", seed=1)
+    z = 9 * np.random.default_rng(0).normal(size=(6, 2)).astype("float32")
+    logits = vae.decoder.predict(z, verbose=0)
+    means = export.mean_decoder(vae.decoder)
+    expected = 2 / (1 + np.exp(-logits.astype("float64"))) - 1
+    assert np.abs(expected).max() > 0.5
+    found = means.predict(z, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    again = vae.decoder.predict(z, verbose=0)  # the model itself is as before
+    np.testing.assert_allclose(again, logits, atol=1e-6)
+    blob = export.model_bytes(means)
+    assert np.abs(np.stack([run(blob, row) for row in z]) - expected).max() < 5e-3
+
+
+def test_a_film_holds_the_frames_of_a_training(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from genai_utils.recipes import Recipe, get_recipe
+
+    monkeypatch.setattr(export, "ROOT", tmp_path)
+    monkeypatch.setattr(export, "FILM_STEPS", (2, 3))
+    (tmp_path / "assets" / "models").mkdir(parents=True)
+    real = get_recipe("mnist_dcgan")
+    arguments = {**real.arguments, "filters": (4, 4)}
+    small = Recipe(real.make, real.data, real.rates, 4, 2, memory=real.memory)
+    small = export.replace(small, arguments=arguments)
+    monkeypatch.setattr("genai_utils.recipes.get_recipe", lambda name: small)
+    x = np.tanh(np.random.default_rng(0).normal(size=(8, 28, 28, 1)))
+    generator, facts = export.train_generator(x.astype("float32"))
+    assert facts["film_steps"] == [0, 2, 3, 4]
+    assert facts["samples"] == 8 and facts["epochs"] == 2
+    assert facts["matrix_product_gflops"] > 0
+    film = np.asarray(Image.open(tmp_path / "assets" / "models" / "film.png"))
+    assert film.shape == (4 * 4 * 30, 10 * 30)  # four frames of four rows
+    z = export.normals(export.FILM_SEED, 40 * 16).reshape(40, 16)
+    last = export.grey(generator.predict(z, verbose=0))[0]
+    assert np.abs(film[-4 * 30 + 1 : -4 * 30 + 29, 1:29].astype(int) - last).max() < 9
+
+
 @pytest.mark.parametrize("name", ["decoder", "generator"])
 def test_committed_models_draw_the_goldens(name):
     blob = (ASSETS / "models" / f"{name}.bin").read_bytes()
@@ -203,7 +245,18 @@ def test_committed_models_draw_the_goldens(name):
         z = export.normals(2, 24 * size).reshape(24, size)
         expected = golden["seed_2"]
     found = export.grey(np.stack([run(blob, row) for row in z]))
+    assert found.shape[1:] == (28, 28)
     assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_every_training_has_its_record():
+    facts = json.loads((ASSETS / "models" / "training.json").read_text("utf-8"))
+    assert facts.keys() == {"decoder", "generator", "gan-lab"}
+    steps = facts["generator"]["film_steps"]
+    assert steps[0] == 0 and steps == sorted(set(steps))
+    batches = -(-facts["generator"]["samples"] // facts["generator"]["batch_size"])
+    assert steps[-1] == batches * facts["generator"]["epochs"]
+    assert (ASSETS / "models" / "film.png").stat().st_size < 120_000
 
 
 # The directive
@@ -212,14 +265,16 @@ CONF = """
 import sys
 sys.path.insert(0, {ext!r})
 extensions = ["myst_parser", "playground"]
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "substitution"]
 html_static_path = ["assets"]
 html_theme = "basic"
 """
 GOOD = ":model: m.bin\n:still: s.png\n:alt: A still.\n\nThe *caption*.\n"
 
 
-def build(tmp_path: Path, body: str) -> tuple[int, str, Path]:
+def build(
+    tmp_path: Path, body: str, facts: dict | None = None
+) -> tuple[int, str, Path]:
     """Build a small site with one demo; exit status, warnings and output folder."""
     import io
 
@@ -231,7 +286,10 @@ def build(tmp_path: Path, body: str) -> tuple[int, str, Path]:
     (source / "sub").mkdir()
     (source / "assets" / "models" / "m.bin").write_bytes(b"weights")
     (source / "assets" / "models" / "s.png").write_bytes(b"picture")
-    for name in ("main.js", "playground.css"):
+    if facts:
+        record = source / "assets" / "models" / "training.json"
+        record.write_text(json.dumps(facts))
+    for name in ("main.js", "film.js", "playground.css"):
         (source / "assets" / "playground" / name).write_text("/* nothing */")
     (source / "conf.py").write_text(CONF.format(ext=str(ROOT / "book" / "_ext")))
     toc = "```{toctree}\nsub/demo\nplain\n```\n"
@@ -287,11 +345,48 @@ def test_other_pages_load_nothing_and_nothing_is_copied_twice(tmp_path):
         ("latent\n" + GOOD.replace(":still: s.png\n", ""), "`:still:`"),
         ("latent\n" + GOOD.replace(":model: m.bin\n", ""), "needs `:model:`"),
         ("gan-lab\n" + GOOD, "takes no `:model:`"),
+        ("film\n" + GOOD.replace(":model: m.bin\n", ""), "needs `film_steps`"),
     ],
 )
 def test_what_is_wrong_fails_the_build(tmp_path, body, says):
     status, warnings, _ = build(tmp_path, body)
     assert status != 0 and says in warnings
+
+
+FACTS = {"samples": 60_000, "epochs": 7, "seconds": 600, "matrix_product_gflops": 100}
+
+
+def test_pages_say_what_the_record_says(tmp_path):
+    from bs4 import BeautifulSoup
+
+    body = "film\n:still: s.png\n:alt: A still.\n\n{{ gan_lab_training }}.\n"
+    facts = {"gan-lab": FACTS, "generator": FACTS | {"film_steps": [0, 5, 90]}}
+    _, warnings, out = build(tmp_path, body, facts)
+    # A second build in one process registers node and directive again.
+    lines = [w for w in warnings.splitlines() if "already registered" not in w]
+    assert not lines
+    html = (out / "sub" / "demo.html").read_text("utf-8")
+    figure = BeautifulSoup(html, "html.parser").select_one("figure.playground")
+    assert figure["data-steps"] == "0 5 90"
+    assert 'type="module"' not in html and "film.js" in html  # it runs from a disk, too
+    text = figure.select_one("figcaption").get_text()
+    # 600 s on a machine of 100 GFLOP/s are 200 s on one of 300.
+    assert "7 passes through 60,000 samples, 3 minutes on two processor" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 second"), (99, "99 seconds"), (150, "2 minutes")]
+)
+def test_duration_in_words(seconds, words):
+    import sys
+
+    build_path = str(ROOT / "book" / "_ext")
+    if build_path not in sys.path:
+        sys.path.insert(0, build_path)
+    import playground
+
+    facts = {"seconds": seconds, "matrix_product_gflops": playground.GFLOPS}
+    assert playground.duration(facts) == words
 
 
 def test_a_changed_model_gets_a_new_name(tmp_path):

@@ -1,8 +1,11 @@
 """Write the models of the live demos, what Keras draws with them, and still pictures.
 
-`make demos` trains the two-coordinate VAE as chapter 07 does and the DCGAN as chapter
-11 does, and writes ``assets/models/*.bin``, ``assets/models/*.png`` and
-``tests/goldens/*.npz``.  What a file holds is said in ``assets/playground/runtime.js``.
+`make demos` trains a two-coordinate VAE and a DCGAN on MNIST, 28 x 28, whose files it
+takes from ``$GENAI_DATA_DIR`` or the download cache.  It writes models, pictures and
+``training.json`` (what the trainings took, which the pages say) into ``assets/models``,
+and ``tests/goldens/*.npz``.  The DCGAN is watched while it learns; what it draws then
+is the film of the home page.  What a model file holds is said in
+``assets/playground/runtime.js``.
 """
 
 from __future__ import annotations
@@ -10,6 +13,10 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +26,9 @@ ROOT = Path(__file__).parent.parent
 MAGIC = b"GENAIBK1"
 MOST_MULTIPLY_ADDS = 10_000_000  # a picture, so that a demo stays quick on a phone
 GRID = 24  # samples that the generator demo shows at once
+FILM = (4, 10)  # rows and columns of the pictures of the home page
+FILM_SEED = 3
+FILM_STEPS = (10, 30, 60, 100, 200, 300, 500, 800, 1500, 3000)  # before the last
 POINTS = [(0.0, 0.0), (1.0, -0.5), (-1.5, 1.25), (0.3, 2.0), (-0.65, -1.1), (2.4, 0.05)]
 
 
@@ -232,20 +242,110 @@ def grey(images: np.ndarray) -> np.ndarray:
     return np.floor(127.5 * (1 - images[..., 0].astype("float64")) + 0.5).astype("u1")
 
 
-def train_decoder() -> Any:
-    """Train the two-coordinate VAE of chapter 07, and return its decoder."""
-    from genai_utils import data
+def train_decoder(x: np.ndarray) -> tuple[Any, dict]:
+    """Train the dense VAE with two coordinates, and return its decoder and the facts.
+
+    Chapter 07's network is too heavy a download at 28 x 28, so the layers are
+    narrower, and the likelihood is Bernoulli's.
+
+    Args:
+        x: Training images in [-1, 1], shape ``(n, 28, 28, 1)``.
+    """
     from genai_utils.recipes import get_recipe
 
-    return get_recipe("digits_dense_vae").train(data.digits("train")[0]).decoder
+    arguments = {"image_shape": x.shape[1:], "latent_dim": 2}
+    arguments |= {"hidden": (128, 128, 128), "likelihood": "bernoulli"}
+    recipe = get_recipe("digits_dense_vae")
+    recipe = replace(recipe, arguments=arguments, batch_size=128, epochs=60)
+    model, facts = timed(recipe, x)
+    return mean_decoder(model.decoder), facts
 
 
-def train_generator() -> Any:
-    """Train the DCGAN of chapter 11, and return its generator, weights averaged."""
-    from genai_utils import data
+def mean_decoder(decoder: Any) -> Any:
+    """Return a Bernoulli decoder that gives means in [-1, 1] in place of logits.
+
+    The mean of a pixel in [0, 1] is the logistic function of its logit ``a``; on the
+    scale of [-1, 1] this is ``tanh(a / 2)``, so the last layer is halved.
+
+    Args:
+        decoder: A ``keras.Sequential`` that ends in a Dense layer and a Reshape.
+    """
+    import keras
+
+    copy = keras.models.clone_model(decoder)
+    copy.set_weights(decoder.get_weights())
+    copy.layers[-2].set_weights([w / 2 for w in copy.layers[-2].get_weights()])
+    inputs = keras.layers.Input(decoder.input_shape[1:])
+    return keras.Sequential([inputs, *copy.layers, keras.layers.Activation("tanh")])
+
+
+def train_generator(x: np.ndarray) -> tuple[Any, dict]:
+    """Train the DCGAN, and return its generator, weights averaged, and the facts.
+
+    Args:
+        x: As for :func:`train_decoder`.
+    """
     from genai_utils.recipes import get_recipe
 
-    return get_recipe("digits_dcgan").train(data.digits("train")[0]).generator
+    film = film_callback()
+    model, facts = timed(get_recipe("mnist_dcgan"), x, callbacks=[film])
+    frames = np.concatenate(film.frames)
+    save_still(frames, FILM[1], ROOT / "assets" / "models" / "film.png", scale=1)
+    return model.generator, facts | {"film_steps": film.steps}
+
+
+def timed(recipe: Any, x: np.ndarray, **kwargs: Any) -> tuple[Any, dict]:
+    """Train a recipe, and return the model and what the training took.
+
+    Args:
+        recipe: Of ``genai_utils.recipes``.
+        x: Training data.
+        **kwargs: Those of ``Game.fit``.
+    """
+    from benchmarks.common import matrix_product_speed
+
+    speed, start = matrix_product_speed(), time.perf_counter()
+    model = recipe.train(x, **kwargs)
+    seconds = time.perf_counter() - start
+    speed = (speed + matrix_product_speed()) / 2
+    facts = {"samples": len(x), "epochs": recipe.epochs}
+    facts |= {"batch_size": recipe.batch_size, "seconds": round(seconds)}
+    return model, facts | {"matrix_product_gflops": round(speed)}
+
+
+def film_callback() -> Any:
+    """Return a callback that keeps what a GAN draws at ``FILM_STEPS``."""
+    import keras
+
+    from genai_utils.callbacks import averaged
+
+    class Film(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count, self.steps, self.frames = 0, [], []
+
+        def keep(self) -> None:
+            size = self.model.latent_dim
+            z = normals(FILM_SEED, math.prod(FILM) * size).reshape(-1, size)
+            # Before the first step there is no average yet.
+            with averaged(self.model) if self.count else nullcontext():
+                pixels = grey(self.model.generator.predict(z, verbose=0))
+            self.steps.append(self.count)
+            levels = np.rint(pixels / 17).astype("u1")  # 16: a third of the file
+            self.frames.append(17 * levels)
+
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            self.keep()
+
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            self.count += 1
+            if self.count in FILM_STEPS:
+                self.keep()
+
+        def on_train_end(self, logs: dict | None = None) -> None:
+            self.keep()
+
+    return Film()
 
 
 def decoder_goldens(decoder: Any) -> dict[str, np.ndarray]:
@@ -267,13 +367,14 @@ def generator_goldens(generator: Any) -> dict[str, np.ndarray]:
     return goldens | {"walk": grey(generator.predict(path, verbose=0))}
 
 
-def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
+def save_still(pixels: np.ndarray, columns: int, path: Path, scale: int = 2) -> None:
     """Write grey pictures, row by row, as one PNG, with gaps as in the demos.
 
     Args:
         pixels: ``(n, H, W)``, uint8, with ``n`` a multiple of ``columns``.
         columns: Pictures in a row.
         path: Where to.
+        scale: Pixels of the file for a pixel of a picture, along each side.
     """
     from PIL import Image
 
@@ -281,12 +382,19 @@ def save_still(pixels: np.ndarray, columns: int, path: Path) -> None:
     framed = np.pad(pixels, ((0, 0), (1, 1), (1, 1)), constant_values=255)
     rows = framed.reshape(n // columns, columns, h + 2, w + 2).swapaxes(1, 2)
     page = Image.fromarray(rows.reshape(n // columns * (h + 2), columns * (w + 2)))
-    size = (3 * page.width, 3 * page.height)
+    size = (scale * page.width, scale * page.height)
     page.resize(size, Image.Resampling.NEAREST).save(path, optimize=True)
 
 
-def save_game_still(path: Path) -> None:
-    """Train the GAN of chapter 09 on the ring, and draw what the laboratory shows."""
+def save_game_still(path: Path) -> dict:
+    """Train the GAN of chapter 09 on the ring, draw what the laboratory shows.
+
+    Args:
+        path: Where to.
+
+    Returns:
+        What the training took.
+    """
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -296,7 +404,7 @@ def save_game_still(path: Path) -> None:
     from genai_utils.recipes import get_recipe
 
     ring = data.toy("ring", 4_000, seed=0)
-    model = get_recipe("ring_gan").train(ring)
+    model, facts = timed(get_recipe("ring_gan"), ring)
     side = np.linspace(-3, 3, 121)
     points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype("float32")
     logits = model.discriminator.predict(points, batch_size=5000, verbose=0)
@@ -310,10 +418,16 @@ def save_game_still(path: Path) -> None:
     ax.plot(*fake.T, "x", ms=5, color="#ff7f0e")
     ax.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[])
     figure.savefig(path, dpi=96)
+    return facts
 
 
-def main() -> None:
-    """Train, write models, goldens and stills, and say what was written."""
+def main(names: list[str] | None = None) -> None:
+    """Train, write models, goldens, stills and facts, and say what was written.
+
+    Args:
+        names: Of ``decoder``, ``generator`` and ``gan-lab``; all if not given.
+    """
+    from genai_utils import data
     from genai_utils.seeds import set_seed
 
     models, goldens = ROOT / "assets" / "models", ROOT / "tests" / "goldens"
@@ -323,14 +437,28 @@ def main() -> None:
         ("decoder", train_decoder, decoder_goldens),
         ("generator", train_generator, generator_goldens),
     ):
+        if names and name not in names:
+            continue
         set_seed(0)
-        network = train()
+        network, facts = train(data.load("mnist", "train")[0])
         (models / f"{name}.bin").write_bytes(model_bytes(network))
         np.savez_compressed(goldens / f"{name}.npz", **draw(network))
         pictures = _still_pictures(network, name)
         save_still(pictures, 6 if name == "generator" else 13, models / f"{name}.png")
-        print(f"{name}: {(models / f'{name}.bin').stat().st_size:,} bytes")
-    save_game_still(models / "gan-lab.png")
+        note(name, facts)
+    if not names or "gan-lab" in names:
+        set_seed(0)
+        note("gan-lab", save_game_still(models / "gan-lab.png"))
+
+
+def note(name: str, facts: dict) -> None:
+    """Write what a training took into ``training.json``, beside the other ones."""
+    log = ROOT / "assets" / "models" / "training.json"
+    known = json.loads(log.read_text("utf-8")) if log.exists() else {}
+    known[name] = facts
+    text = json.dumps(dict(sorted(known.items())), indent=1)
+    log.write_text(text + "\n", encoding="utf-8")
+    print(f"{name}: {facts}")
 
 
 def _still_pictures(network: Any, name: str) -> np.ndarray:
@@ -344,4 +472,4 @@ def _still_pictures(network: Any, name: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

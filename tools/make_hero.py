@@ -1,35 +1,30 @@
-"""Draw assets/hero.png: real digits, digits of the VAE, digits of the DCGAN."""
+"""Draw assets/hero.png, for links to the book: real digits, and the end of the film."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from genai_utils.seeds import set_seed
+from tools.export_models import FILM, grey, save_still
 
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Train both models as chapters 07 and 11 do, and draw ten digits of each."""
-    set_seed(0)
-    import matplotlib as mpl
+    """Draw a row of real digits above what the DCGAN of `make demos` draws."""
+    from genai_utils import data
 
-    mpl.use("agg")
-    import matplotlib.pyplot as plt
-
-    from genai_utils import data, plots
-    from genai_utils.recipes import get_recipe
-
-    x, y = data.digits("train")
-    vae = get_recipe("digits_conv_vae").train(x)
-    gan = get_recipe("digits_dcgan").train(x)
-    real = np.stack([x[y == k][0] for k in range(10)])
-    rows = np.concatenate([real, vae.sample(10, seed=1), gan.sample(10, seed=1)])
-    figure, ax = plt.subplots(figsize=(8, 2.5), layout="constrained")
-    plots.image_grid(rows, ax=ax)
-    figure.savefig(ROOT / "assets" / "hero.png", dpi=120)
+    x, y = data.load("mnist", "train")
+    rows, columns = FILM
+    real = grey(np.stack([x[y == k][0] for k in range(columns)]))
+    film = np.asarray(Image.open(ROOT / "assets" / "models" / "film.png"))
+    step = real.shape[1] + 2
+    last = film[-rows * step :].reshape(rows, step, columns, step).swapaxes(1, 2)
+    drawn = last.reshape(rows * columns, step, step)[:, 1:-1, 1:-1]
+    pictures = np.concatenate([real, drawn])
+    save_still(pictures, columns, ROOT / "assets" / "hero.png", scale=3)
 
 
 if __name__ == "__main__":

@@ -31,4 +31,6 @@ const watcher = new IntersectionObserver(
   },
   { rootMargin: "300px" },
 );
-document.querySelectorAll(".playground[data-kind]").forEach((figure) => watcher.observe(figure));
+document
+  .querySelectorAll('.playground[data-kind]:not([data-kind="film"])')
+  .forEach((figure) => watcher.observe(figure));

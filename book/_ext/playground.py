@@ -8,6 +8,9 @@
     The caption.
     :::
 
+What the trainings took (``assets/models/training.json``) can be said on every page:
+``{{ decoder_training }}``, and ``{{ decoder_time }}`` for the time alone.
+
 Model and still picture lie in ``assets/models``, the scripts in ``assets/playground``.
 Model and scripts are copied under names that hold a hash of their contents, so that a
 browser never mixes two editions; a page without a demo loads none of them.
@@ -16,6 +19,7 @@ browser never mixes two editions; a page without a demo loads none of them.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 #: Kinds of demo, and whether one needs a model.
-KINDS = {"latent": True, "generator": True, "gan-lab": False}
+KINDS = {"latent": True, "generator": True, "gan-lab": False, "film": False}
+GFLOPS = 300  # of matrix product: the machine that the book's times are given for
 WITHOUT_SCRIPT = "This picture is a still: the live demo needs JavaScript."
 
 
@@ -58,6 +63,14 @@ class Playground(SphinxDirective):
             )
         node = playground(kind=kind)
         node["model"] = str(self._source("model")) if KINDS[kind] else ""
+        if kind == "film":
+            steps = training(self.env.app).get("generator", {}).get("film_steps")
+            if not steps:
+                raise self.error(
+                    "A film needs `film_steps` of the generator in assets/models/"
+                    "training.json. Received: none. Write it with: make demos"
+                )
+            node["steps"] = " ".join(map(str, steps))
         self.set_source_info(node)
         uri = "/assets/models/" + self._source("still").name
         image = nodes.image(uri=uri, alt=options["alt"])
@@ -92,6 +105,38 @@ def _assets(app: Sphinx) -> Path:
     return Path(app.srcdir) / "assets"
 
 
+def training(app: Sphinx) -> dict[str, dict]:
+    """Return what the trainings of the demos took, by name."""
+    log = _assets(app) / "models" / "training.json"
+    return json.loads(log.read_text("utf-8")) if log.is_file() else {}
+
+
+def duration(facts: dict) -> str:
+    """Say how long a training takes at ``GFLOPS``, for people.
+
+    Args:
+        facts: With ``seconds`` and the machine's ``matrix_product_gflops``.
+    """
+    seconds = facts["seconds"] * facts["matrix_product_gflops"] / GFLOPS
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} second{'s' * (round(seconds) > 1)}"
+    return f"{seconds / 60:.0f} minutes"
+
+
+def substitutions(app: Sphinx) -> dict[str, str]:
+    """Return the words that pages can take from the record of the trainings."""
+    found = {}
+    for name, facts in training(app).items():
+        key = name.replace("-", "_")
+        found[f"{key}_time"] = duration(facts)
+        found[f"{key}_training"] = (
+            f"{facts['epochs']} passes through {facts['samples']:,} samples, "
+            f"{duration(facts)} on two processor cores (at {GFLOPS} GFLOP/s of matrix "
+            "product, without a graphics card)"
+        )
+    return found
+
+
 def publish(app: Sphinx, source: Path) -> str:
     """Copy a file or folder into the built site, and return its path there.
 
@@ -122,6 +167,8 @@ def visit_html(self: Any, node: playground) -> None:
         root = "../" * self.builder.current_docname.count("/")
         path = publish(self.builder.app, Path(node["model"]))
         attributes["data-model"] = root + path
+    if "steps" in node:
+        attributes["data-steps"] = node["steps"]
     self.body.append(self.starttag(node, "figure", CLASS="playground", **attributes))
 
 
@@ -132,16 +179,23 @@ def depart_html(self: Any, node: playground) -> None:
 
 def load_scripts(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     """Link the scripts and the style on a page that has a demo, and on no other."""
-    if doctree is None or not any(doctree.findall(playground)):
+    kinds = {n["kind"] for n in doctree.findall(playground)} if doctree else set()
+    if not kinds:
         return
-    folder = publish(app, _assets(app) / "playground").removeprefix("_static/")
-    app.add_js_file(f"{folder}/main.js", type="module")
+    source = _assets(app) / "playground"
+    folder = publish(app, source).removeprefix("_static/")
     app.add_css_file(f"{folder}/playground.css")
+    if "film" in kinds:
+        app.add_js_file(f"{folder}/film.js")
+    if kinds - {"film"}:
+        app.add_js_file(f"{folder}/main.js", type="module")
 
 
-def keep_apart(app: Sphinx, config: Any) -> None:
-    """Keep Sphinx from copying models and scripts a second time, without a hash."""
+def configure(app: Sphinx, config: Any) -> None:
+    """Keep Sphinx from copying models and scripts twice, and pass on the record."""
     config.exclude_patterns += ["models", "playground"]
+    words = substitutions(app)
+    config.myst_substitutions = {**config.myst_substitutions, **words}
 
 
 def setup(app: Sphinx) -> dict:
@@ -151,5 +205,5 @@ def setup(app: Sphinx) -> dict:
     app.add_node(playground, html=(visit_html, depart_html), **others)
     app.add_directive("playground", Playground)
     app.connect("html-page-context", load_scripts)
-    app.connect("config-inited", keep_apart)
+    app.connect("config-inited", configure, priority=100)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

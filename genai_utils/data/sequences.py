@@ -36,7 +36,7 @@ def additions(
         seed: Seed of the draw.
 
     Returns:
-        Texts of one length: a full stop ends a sum, and more of them fill it up.
+        A list of texts of one length. A full stop ends a sum, and more of them fill it up.
 
     Raises:
         ValueError: If there are not as many different sums.

@@ -15,8 +15,9 @@ import pytest
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PAGES = {k: f"book/demo-{k}.html" for k in ("latent", "generator", "gan-lab")}
+FILM = "book/index.html"
 LEVELS = 1  # of 256 grey levels
-SIZE = 16
+SIZE = 28
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def pixels(canvas) -> np.ndarray:
 
 
 def sheet(canvas, columns: int, count: int) -> np.ndarray:
-    """The pictures on a sheet with gaps of two pixels, (count, 16, 16)."""
+    """The pictures on a sheet with gaps of two pixels, (count, 28, 28)."""
     page, step = pixels(canvas), SIZE + 2
     corners = [(k // columns * step, k % columns * step) for k in range(count)]
     return np.stack([page[y : y + SIZE, x : x + SIZE] for y, x in corners])
@@ -412,6 +413,69 @@ def test_lab_provokes_and_cures_a_dominant_discriminator(demo):
     assert number(figure, "spots covered") >= 6
 
 
+# The film of a training, on the home page
+
+POSITION = "e => parseFloat(getComputedStyle(e).objectPosition.split(' ')[1])"
+
+
+def film(page, site_url):
+    """Open the home page and wait until the film's controls stand there."""
+    page.goto(site_url + FILM)
+    figure = page.locator('.playground[data-kind="film"][data-state="running"]')
+    figure.wait_for()
+    return figure
+
+
+def test_film_plays_once_and_ends_at_the_last_frame(page, site_url):
+    figure = film(page, site_url)
+    frame, control = figure.locator("img"), figure.get_by_label("Steps of training")
+    last = control.get_attribute("max")
+    page.wait_for_function(
+        "([c, last]) => c.value === last", arg=[control.element_handle(), last]
+    )
+    assert frame.evaluate(POSITION) == 100
+    whole = frame.evaluate("e => [e.naturalWidth, e.naturalHeight]")
+    assert whole[1] / whole[0] == pytest.approx(
+        0.4 * (int(last) + 1)
+    )  # 4 by 10 a frame
+    page.wait_for_timeout(800)
+    assert control.input_value() == last  # it does not begin again
+    figure.get_by_role("button", name="Play again").click()
+    page.wait_for_timeout(500)
+    figure.get_by_role("button", name="Stop").click()
+    stopped = control.input_value()
+    assert int(stopped) < int(last)
+    page.wait_for_timeout(800)
+    assert control.input_value() == stopped
+
+
+def test_film_by_keyboard_and_in_words(page, site_url):
+    page.emulate_media(reduced_motion="reduce")
+    figure = film(page, site_url)
+    frame, control = figure.locator("img"), figure.get_by_label("Steps of training")
+    assert control.input_value() == control.get_attribute("max")  # it does not move
+    assert figure.get_by_role("button").count() == 0
+    words = frame.get_attribute("alt")
+    control.focus()
+    control.press("Home")
+    assert frame.evaluate(POSITION) == 0
+    assert control.get_attribute("aria-valuetext") == "0"
+    assert frame.get_attribute("alt") == "What the network draws after 0 steps."
+    control.press("End")
+    assert frame.evaluate(POSITION) == 100 and frame.get_attribute("alt") == words
+
+
+def test_film_without_javascript_is_its_last_frame(browser, site_url):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(site_url + FILM)
+    frame = page.locator('.playground[data-kind="film"] img')
+    assert frame.evaluate(POSITION) == 100
+    box = frame.bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(0.4, abs=0.02)
+    context.close()
+
+
 # All of them
 
 
@@ -454,6 +518,19 @@ def test_a_model_that_is_missing_leaves_the_still(browser, site_url):
     assert figure.locator("img").is_visible()
     assert "still picture stays" in figure.get_by_role("alert").inner_text()
     page.close()
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_page_says_how_long_the_training_took(page, site_url, kind):
+    import json
+
+    log = Path(__file__).parents[2] / "assets" / "models" / "training.json"
+    name = {"latent": "decoder"}.get(kind, kind)
+    facts = json.loads(log.read_text("utf-8"))[name]
+    page.goto(site_url + PAGES[kind])
+    text = page.locator("article").inner_text()
+    assert f"{facts['epochs']} passes through {facts['samples']:,} samples" in text
+    assert re.search(r"\d+ (seconds?|minutes) on two processor cores", text)
 
 
 def test_pages_without_a_demo_load_nothing_of_it(page, site_url):
