@@ -91,12 +91,7 @@ RECIPES = {
         make_dense_vae, "digits", _VAE, 64, 60, arguments={"latent_dim": 2}
     ),
     "digits_conv_vae": Recipe(
-        make_conv_vae,
-        "digits",
-        _VAE,
-        64,
-        60,
-        arguments={"latent_dim": 8, "sigma": "optimal"},
+        make_conv_vae, "digits", _VAE, 64, 60, arguments={"latent_dim": 8}
     ),
     "digits_dense_gan": Recipe(
         make_dense_gan, "digits", dict.fromkeys(_DCGAN, 2e-4), 64, 60, (0.5, 0.999)
@@ -132,25 +127,38 @@ RECIPES = {
         {"generator": 0.998},
         {**_MNIST, "latent_dim": 16, "dropout": 0.0},
     ),
-    # windows of 65 characters of `data.english`, 62 different ones
+    # 9,600 windows of 33 characters of `data.english`, 62 different ones
     "english_gpt": Recipe(
         make_gpt,
         "english",
-        {"gpt": 1e-3},
-        12,
+        {"gpt": 5e-3},
+        16,
         1,
         (0.9, 0.99),
-        arguments={"vocab_size": 62},
+        arguments={
+            "vocab_size": 62,
+            "context": 32,
+            "width": 64,
+            "depth": 2,
+            "heads": 4,
+            "positions": "rotary",
+        },
     ),
-    # "12+34=64..", digits of the answer reversed, 13 characters
+    # "12+34=64..", digits of the answer reversed, 13 characters, answers only
     "additions_gpt": Recipe(
         make_gpt,
         "additions",
         {"gpt": 3e-3},
         64,
-        8,
+        5,
         (0.9, 0.99),
-        arguments={"vocab_size": 13, "context": 9, "width": 64, "depth": 2},
+        arguments={
+            "vocab_size": 13,
+            "context": 9,
+            "width": 64,
+            "depth": 1,
+            "heads": 8,
+        },
     ),
 }
 

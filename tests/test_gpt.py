@@ -272,7 +272,8 @@ def test_the_defaults_and_the_start_of_the_weights():
     # per block: 12 width^2, biases 9 width, two norms 4 width; tables; last norm
     assert count == 4 * (12 * 128**2 + 13 * 128) + (65 + 64) * 128 + 2 * 128
     for table in (gpt.network.embedding, gpt.network.places):
-        assert numpy(table.embeddings).std() == pytest.approx(0.02, rel=0.05)
+        assert numpy(table.embeddings).std() == pytest.approx(0.2, rel=0.05)
+    np.testing.assert_allclose(numpy(gpt.network.norm.gamma), 0.1)
     block = gpt.blocks[0]
     ratio = numpy(block.attention.project.kernel).std() / math.sqrt(1 / 128)
     assert ratio == pytest.approx(8**-0.5, rel=0.05)
@@ -280,6 +281,15 @@ def test_the_defaults_and_the_start_of_the_weights():
         numpy(v) for b in gpt.blocks for v in (b.expand.kernel, b.contract.kernel)
     ]
     assert len({round(float(k.flat[0]), 9) for k in kernels}) == 8  # a seed each
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_at_the_start_a_block_does_not_drown_the_token(positions):
+    gpt = make_gpt(40, context=32, width=64, depth=2, heads=4, positions=positions)
+    tokens = np.random.default_rng(0).integers(0, 40, (8, 32)).astype("int32")
+    before = gpt.network.embed(ops.convert_to_tensor(tokens))
+    added = numpy(gpt.blocks[0](before)) - numpy(before)
+    assert numpy(before).std() > 0.5 * added.std()
 
 
 def test_two_seeds_are_two_models_one_seed_is_one():

@@ -17,7 +17,8 @@ from genai_utils.layers import POSITIONS, Block, sinusoids
 __all__ = ["GPT", "Cache", "make_gpt"]
 
 _MOST = 2**22  # logits that are computed at once when a likelihood is asked for
-_STD = 0.02  # of embeddings at the start
+_STD = 0.2  # of embeddings at the start: as large as what a block adds to them
+_SHRINK = 0.1  # of the last norm at the start, so that all tokens are as likely
 
 
 class Cache(NamedTuple):
@@ -344,7 +345,8 @@ class _Network(keras.Model):
             )
             for i in range(depth)
         ]
-        self.norm = layers.LayerNormalization(epsilon=1e-5)
+        small = keras.initializers.Constant(_SHRINK)
+        self.norm = layers.LayerNormalization(epsilon=1e-5, gamma_initializer=small)
         self.norm.build((None, None, width))
         self.head = None if tie else _table(vocab_size, width, seed + 4)
         self.built = True
