@@ -31,7 +31,7 @@ def samples(recipe):
         text = data.english()
         characters = data.Characters("".join(sorted(set(text))))
         assert characters.vocab_size == recipe.arguments["vocab_size"]
-        return data.windows(characters.encode(text[:261]), 65)
+        return data.windows(characters.encode(text[:133]), 33)
     shape = recipe.arguments.get("image_shape", (16, 16, 1))
     return np.tanh(np.random.default_rng(0).normal(size=(4, *shape)))
 
@@ -101,3 +101,16 @@ def test_the_chapters_show_the_settings_of_the_recipes(number, name):
     if "D_RATE" in knobs:
         assert recipe.rates["discriminator"] == knobs["D_RATE"]
         assert recipe.rates["generator"] == knobs["G_RATE"]
+
+
+def test_chapter_16_shows_the_settings_of_both_gpts():
+    knobs = chapter_knobs("16")
+    english, sums = get_recipe("english_gpt"), get_recipe("additions_gpt")
+    for recipe, prefix in ((english, ""), (sums, "SUM_")):
+        assert recipe.rates["gpt"] == knobs[f"{prefix}RATE"]
+        assert recipe.arguments["width"] == knobs["WIDTH"]
+        for name in ("depth", "heads"):
+            assert recipe.arguments[name] == knobs[f"{prefix}{name.upper()}"]
+    assert english.batch_size == knobs["BATCH_SIZE"]
+    assert english.arguments["context"] == knobs["CONTEXT"]
+    assert (sums.batch_size, sums.epochs) == (knobs["SUM_BATCH"], knobs["SUM_EPOCHS"])
