@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from scipy import stats
+from scipy import optimize, stats
 
 from genai_utils import losses
 from genai_utils.backends import value_and_gradients
@@ -72,12 +72,21 @@ def test_vae_likelihood_against_an_exact_linear_model():
 
 def test_bernoulli_vae_draws_probabilities():
     vae = make_dense_vae(**SMALL, hidden=(16,), likelihood="bernoulli")
-    a = keras.ops.convert_to_numpy(vae.decoder(np.zeros((1, 4), "float32")))
+    z = np.full((1, 4), 1.5, "float32")
+    a = keras.ops.convert_to_numpy(vae.decoder(z))
     expected = 2 / (1 + np.exp(-a)) - 1
-    np.testing.assert_allclose(vae.decode(np.zeros((1, 4))), expected, atol=1e-5)
+    assert abs(expected).max() > 0.05
+    np.testing.assert_allclose(vae.decode(z), expected, atol=1e-5)
     nll = keras.ops.convert_to_numpy(vae.nll(keras.ops.ones((1, 8, 8, 1)), a))
     exact = losses.bernoulli_nll(keras.ops.ones((1, 8, 8, 1)), a)
     np.testing.assert_allclose(nll, keras.ops.convert_to_numpy(exact), rtol=1e-5)
+
+
+def test_asking_a_vae_prints_no_progress_bar(capsys):
+    vae = make_dense_vae(**SMALL, hidden=(16,))
+    vae.decode(vae.encode(X)[0])
+    vae.log_likelihood(X[:2], 3)
+    assert capsys.readouterr().out == ""
 
 
 def test_bernoulli_vae_has_no_scale_to_learn():
@@ -259,6 +268,69 @@ def test_a_scale_that_is_given_stands_still():
     assert len(vae.players()[0].variables) == 4
 
 
+def test_the_optimal_scale_follows_the_errors_of_the_training_batches():
+    vae = with_constant_posterior(
+        (0.0, 0.0), (0.0, 0.0), w=np.zeros((2, 4)), sigma="optimal"
+    )
+    player, x = vae.players()[0], keras.ops.convert_to_tensor(IMAGES)
+    assert vae.scale.trainable_variables == [] and len(player.variables) == 4
+    errors = ((FLAT - B) ** 2).mean()  # the decoder ignores its input
+    for steps in (1, 2):
+        player.evaluate(x, True)
+        variance = 0.95**steps + (1 - 0.95**steps) * errors
+        assert number(vae.scale.sigma()) ** 2 == pytest.approx(variance, rel=1e-4)
+    player.evaluate(x, False)  # a look changes nothing
+    assert number(vae.scale.sigma()) ** 2 == pytest.approx(variance, rel=1e-4)
+    for _ in range(400):
+        _, logs = player.evaluate(x, True)
+    best = optimize.minimize_scalar(
+        lambda s: -stats.norm.logpdf(FLAT, B, s).sum(axis=1).mean(), (0.1, 1.0)
+    )
+    assert number(vae.scale.sigma()) == pytest.approx(best.x, rel=1e-3)
+    assert number(logs["nll"]) == pytest.approx(best.fun, abs=1e-3)
+
+
+def test_no_gradient_comes_back_through_the_optimal_scale():
+    shifts = []
+    for sigma in ("optimal", 0.7):
+        vae = with_constant_posterior(
+            (0.0, 0.0), (0.0, 0.0), w=np.zeros((2, 4)), sigma=sigma
+        )
+        errors = ((FLAT - B) ** 2).mean()  # so that one step leads to 0.7
+        start = (0.49 - 0.05 * errors) / 0.95 if sigma == "optimal" else 0.49
+        vae.scale.log_sigma.assign(0.5 * math.log(start))
+        player, x = vae.players()[0], keras.ops.convert_to_tensor(IMAGES)
+        bias = player.variables[-1]
+        _, _, gradients = value_and_gradients(
+            lambda player=player, x=x: player.evaluate(x, True), [bias], vae
+        )
+        shifts.append(numpy(gradients[0]))
+    exact = (B - FLAT).mean(axis=0) / 0.49  # of the squared errors alone
+    np.testing.assert_allclose(shifts, [exact, exact], rtol=1e-3, atol=1e-5)
+
+
+def test_fit_moves_the_optimal_scale_and_saving_keeps_it(tmp_path):
+    vae = make_dense_vae(**SMALL, hidden=(16,), sigma="optimal")
+    vae.compile("adam")
+    vae.fit(X, batch_size=8, epochs=30, verbose=0)
+    z_mean, z_log_var = vae.encode(X)
+    eps = np.random.default_rng(0).standard_normal((50, *z_mean.shape))
+    draws = (z_mean + np.exp(0.5 * z_log_var) * eps).reshape(-1, 4)
+    errors = (np.tile(X, (50, 1, 1, 1)) - vae.decode(draws)) ** 2
+    sigma = number(vae.scale.sigma())
+    assert sigma == pytest.approx(errors.mean() ** 0.5, rel=0.03)
+    vae.save(tmp_path / "vae.keras")
+    twin = keras.saving.load_model(tmp_path / "vae.keras")
+    assert twin.sigma == "optimal"
+    assert number(twin.scale.sigma()) == pytest.approx(sigma)
+
+
+def test_bernoulli_pixels_leave_the_optimal_scale_alone():
+    vae = make_dense_vae(**SMALL, hidden=(16,), sigma="optimal", likelihood="bernoulli")
+    vae.players()[0].evaluate(keras.ops.convert_to_tensor(X), True)
+    assert number(vae.scale.sigma()) == 1.0
+
+
 def test_bernoulli_pixels_are_mapped_to_probabilities():
     vae = with_constant_posterior((0.0, 0.0), (0.0, 0.0), likelihood="bernoulli")
     x, logits = np.array([[-1.0, 1.0, 0.0, 0.5]]), np.array([[0.3, -0.7, 1.5, -2.0]])
@@ -291,7 +363,12 @@ def test_vae_refuses_what_it_cannot_use():
     wide = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(ValueError, match=r"twice as many.* Received: 8 and 3"):
         VAE(good.encoder, wide)
-    for bad in ({"kl_weight": -1.0}, {"sigma": 0.0}, {"likelihood": "poisson"}):
+    for bad in (
+        {"kl_weight": -1.0},
+        {"sigma": 0.0},
+        {"sigma": "best"},
+        {"likelihood": "poisson"},
+    ):
         with pytest.raises(ValueError, match="Received"):
             VAE(good.encoder, good.decoder, **bad)
     for x in (X * 1.5, X[..., 0]):

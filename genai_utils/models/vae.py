@@ -25,6 +25,7 @@ from genai_utils.layers import (
 __all__ = ["VAE", "make_conv_vae", "make_dense_vae"]
 
 _MOST = 2**22  # pixels that are decoded at once when a likelihood is estimated
+_MEMORY = 0.95  # of the running mean of squared errors that "optimal" keeps
 
 
 @keras.saving.register_keras_serializable("genai_utils")
@@ -37,14 +38,16 @@ class VAE(Game):
         decoder: Maps ``z`` of shape ``(B, latent_dim)`` to ``(B, H, W, C)``: means in
             [-1, 1] for a Gaussian likelihood, logits for a Bernoulli likelihood.
         kl_weight: The beta of a beta-VAE, at least 0; 1 is the ELBO.
-        sigma: Standard deviation of a pixel (Gaussian only): a number above 0, or
-            ``"learned"`` for one scalar that is trained, from 1 on.
+        sigma: Standard deviation of a pixel (Gaussian only): a number above 0;
+            ``"learned"`` for one scalar that is trained, from 1 on; or ``"optimal"``
+            for the closed form (7.1), a running mean over the training batches.
         likelihood: ``"gaussian"`` or ``"bernoulli"``.
         seed: Seed of the model's noise.
         **kwargs: Passed to ``keras.Model``.
 
     Reference:
-        Kingma and Welling (2014); Rybkin et al. (2021) for the learned ``sigma``.
+        Kingma and Welling (2014); Rybkin et al. (2021) for the learned and the optimal
+        ``sigma``, which they take from each batch alone.
     """
 
     data = Field("float32", -1.0, 1.0)
@@ -63,7 +66,9 @@ class VAE(Game):
         super().__init__(**kwargs)
         check_positive(kl_weight, "kl_weight", zero_ok=True)
         check_choice(likelihood, "likelihood", ("gaussian", "bernoulli"))
-        if sigma != "learned":
+        if isinstance(sigma, str):
+            check_choice(sigma, "sigma", ("learned", "optimal"))
+        else:
             check_positive(sigma, "sigma")
         if encoder.output_shape[-1] != 2 * decoder.input_shape[-1]:
             raise ValueError(
@@ -76,8 +81,10 @@ class VAE(Game):
         self.likelihood, self.seed = likelihood, seed
         self.latent_dim = decoder.input_shape[-1]
         self.seed_generator = keras.random.SeedGenerator(seed)
-        learned = sigma == "learned" and likelihood == "gaussian"  # else it has no use
-        self.scale = _Scale(1.0 if sigma == "learned" else sigma, learned)
+        start = 1.0 if isinstance(sigma, str) else sigma
+        moves = likelihood == "gaussian"  # else sigma has no use
+        self.scale = _Scale(start, moves and sigma == "learned")
+        self._follows = moves and sigma == "optimal"
         self.built = True
 
     def players(self) -> list[Player]:
@@ -88,7 +95,10 @@ class VAE(Game):
     def _loss(self, x: Any, training: bool) -> tuple[Any, dict]:
         z_mean, z_log_var = ops.split(self.encoder(x, training=training), 2, axis=-1)
         z = sample_gaussian(z_mean, z_log_var, self.seed_generator)  # (B, latent_dim)
-        nll = self.nll(x, self.decoder(z, training=training))
+        decoded = self.decoder(z, training=training)
+        if training and self._follows:
+            self.scale.follow(x, decoded)
+        nll = self.nll(x, decoded)
         kl = losses.gaussian_kl(z_mean, z_log_var)
         loss = -ops.mean(losses.elbo(nll, kl, self.kl_weight))
         return loss, {"nll": ops.mean(nll), "kl": ops.mean(kl)}
@@ -220,11 +230,21 @@ class _Scale(layers.Layer):
     def __init__(self, sigma: float, learned: bool) -> None:
         super().__init__()
         start = keras.initializers.Constant(math.log(sigma))
-        self.log_sigma = self.add_weight((), start, trainable=learned, name="log_sigma")
+        mirrored = "none" if learned else "mean"  # what replicas do with `follow`
+        self.log_sigma = self.add_weight(
+            (), start, trainable=learned, aggregation=mirrored, name="log_sigma"
+        )
         self.built = True
 
     def sigma(self) -> Any:
         return ops.exp(self.log_sigma)
+
+    def follow(self, x: Any, decoded: Any) -> None:
+        """Move the variance towards the mean squared error of this batch, eq. (7.1)."""
+        gap = ops.cast(x, "float32") - ops.cast(decoded, "float32")
+        error = ops.stop_gradient(ops.mean(ops.square(gap)))
+        variance = _MEMORY * ops.square(self.sigma()) + (1.0 - _MEMORY) * error
+        self.log_sigma.assign(0.5 * ops.log(variance))
 
 
 def make_dense_vae(
