@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from genai_utils.quiet import hush_tensorflow
 
 __all__ = ["describe", "set_seed", "use_mixed_precision"]
 
 # Before TensorFlow is loaded: its notes on processors stay out of the chapters.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+hush_tensorflow()
 
 _POLICIES = ("mixed_bfloat16", "mixed_float16", "float32")
 

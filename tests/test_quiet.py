@@ -81,6 +81,28 @@ def test_a_script_is_quiet_when_set_seed_comes_first():
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_notes_are_dropped_and_warnings_passed_on(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\n"
+        "os.write(2, b'WARNING: All log messages before absl::InitializeLog()\\n')\n"
+        "os.write(2, b'I0000 00:00:1.2 34 port.cc:153] oneDNN is on.\\n')\n"
+        "os.write(2, b'E0000 00:00:1.2 34 card.cc:1] no memory\\n')\n"
+    )
+    code = (
+        "from genai_utils.quiet import hush_tensorflow as hush\n"
+        "import sys\nbefore = list(sys.meta_path)\nhush()\nhush()\n"
+        "assert len(sys.meta_path) == len(before) + 1\nimport tensorflow\n"
+        "assert sys.meta_path == before\nprint('after', file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=STUDENT | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stderr == "E0000 00:00:1.2 34 card.cc:1] no memory\nafter\n"
+
+
 def test_the_kernel_has_the_environment_of_the_tests():
     text = (ROOT / "Makefile").read_text("utf-8")
     assert dict(re.findall(r"^export (\w+) := (\S+)$", text, re.M)) == ENVIRONMENT

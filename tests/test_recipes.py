@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,6 @@ def chapter_knobs(number):
         ("07", "digits_dense_vae"),
         ("07", "digits_conv_vae"),
         ("09", "ring_gan"),
-        ("10", "digits_dense_gan"),
         ("11", "digits_dcgan"),
     ],
 )
@@ -114,3 +114,12 @@ def test_chapter_16_shows_the_settings_of_both_gpts():
     assert english.batch_size == knobs["BATCH_SIZE"]
     assert english.arguments["context"] == knobs["CONTEXT"]
     assert (sums.batch_size, sums.epochs) == (knobs["SUM_BATCH"], knobs["SUM_EPOCHS"])
+
+
+def test_chapter_10_trains_in_stages_as_long_as_its_recipe():
+    knobs, recipe = chapter_knobs("10"), get_recipe("digits_dense_gan")
+    path = ROOT / "notebooks" / "10-the-articles-gan-debugged.ipynb"
+    found = re.search(r"STAGES = \(([\d, ]+)\) if DATASET", path.read_text("utf-8"))
+    stages = found[1]
+    assert sum(map(int, stages.split(","))) == recipe.epochs
+    assert knobs["BATCH_SIZE"] == recipe.batch_size

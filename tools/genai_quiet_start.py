@@ -1,8 +1,8 @@
-"""IPython runs this before the first cell: TensorFlow's C++ library logs nothing.
+"""IPython runs this before the first cell: TensorFlow's C++ library logs no notes.
 
-Installing ``genai_utils`` puts it into ``etc/ipython/startup``.  The library reads the
-variable once, when it is loaded, and a chapter imports Keras first.  Failures are still
-raised, and Python's warnings still shown.  No name is left behind for the cells.
+Installing ``genai_utils`` puts it into ``etc/ipython/startup``.  The library logs while
+it is loaded, and a chapter imports Keras first.  Failures are still raised, warnings
+still shown.  No name is left behind for the cells.
 """
 
-__import__("os").environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+__import__("genai_utils.quiet", fromlist=["quiet"]).hush_tensorflow()
