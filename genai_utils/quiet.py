@@ -2,8 +2,8 @@
 
 Its C++ library logs what processor it found.  ``TF_CPP_MIN_LOG_LEVEL`` silences most of
 that, but not the lines that come before its log is set up, as on processors where
-oneDNN is on.  So the first import of TensorFlow is watched: notes are dropped, warnings and
-errors are passed on.  The watch ends with that import.
+oneDNN is on.  So the first import of TensorFlow is watched: notes are dropped, warnings
+and errors are passed on.  The watch ends with that import.
 """
 
 from __future__ import annotations
