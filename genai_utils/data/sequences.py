@@ -36,8 +36,8 @@ def additions(
         seed: Seed of the draw.
 
     Returns:
-        A list of texts of one length: a full stop ends each, and more of them fill
-        up the short ones.
+        Texts of one length. A full stop ends each, and more of them fill up the
+        short ones.
 
     Raises:
         ValueError: If there are not as many different sums.
