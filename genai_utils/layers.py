@@ -1,4 +1,4 @@
-"""What the models are built from: draws, seeded weights, attention, stacks."""
+"""What the models are built from: draws, weights, attention, codebooks, stacks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from genai_utils.checks import check_choice
+from genai_utils.checks import check_choice, check_positive
 
 __all__ = [
     "POSITIONS",
+    "AppendClass",
     "Block",
     "CausalSelfAttention",
+    "VectorQuantizer",
     "attention",
     "causal_mask",
     "conv_half",
     "conv_twice",
     "dense_stack",
+    "fed",
+    "first_shape",
     "halved",
+    "network",
     "rotary",
     "sample_gaussian",
     "seeded",
@@ -30,6 +35,8 @@ __all__ = [
 
 #: How a Transformer may be told the order of its tokens.
 POSITIONS = ("learned", "rotary", "sinusoidal", "none")
+
+_FEW = 1e-6  # what a count of uses may not fall below
 
 
 def sample_gaussian(
@@ -72,9 +79,10 @@ def seeded(
         yield {"kernel_initializer": make(seed)}
 
 
-def dense_stack(widths: Sequence[int], weights: Iterator[dict]) -> list:
-    """Return dense layers with ReLU, one for each width."""
-    return [layers.Dense(w, "relu", **next(weights)) for w in widths]
+def dense_stack(widths: Sequence[int], weights: Iterator[dict], **kwargs: Any) -> list:
+    """Return dense layers, one for each width, with ReLU unless told otherwise."""
+    kwargs = {"activation": "relu"} | kwargs
+    return [layers.Dense(w, **kwargs, **next(weights)) for w in widths]
 
 
 def conv_half(filters: int, weights: Iterator[dict], kernel: int = 4, **kwargs) -> Any:
@@ -107,6 +115,104 @@ def halved(image_shape: Sequence[int], times: int) -> tuple[int, int, int]:
             f"Received: {tuple(image_shape)}. Use fewer `filters`, or pad the images."
         )
     return height // factor, width // factor, channels
+
+
+def network(
+    parts: Sequence[layers.Layer],
+    shape: Sequence[int],
+    num_classes: int | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Return layers in a row as one network, into which labels may enter.
+
+    Args:
+        parts: The layers.  With classes, those that have ``takes_labels`` are called
+            with ``[x, labels]``.
+        shape: Shape of one sample.
+        num_classes: Number of classes, or ``None`` for a network without.
+        name: Name of the network.
+
+    Returns:
+        A network that takes ``x``, or with classes ``[x, labels]``, labels of shape
+        ``(B, 1)``.
+    """
+    if num_classes is None:
+        return keras.Sequential([layers.Input(shape), *parts], name=name)
+    x = samples = layers.Input(shape)
+    labels = layers.Input((1,), dtype="int32")
+    for part in parts:
+        x = part([x, labels] if getattr(part, "takes_labels", False) else x)
+    return keras.Model([samples, labels], x, name=name)
+
+
+def fed(x: Any, labels: Any = None) -> Any:
+    """Return what a network takes: ``x``, or with labels ``[x, labels]``."""
+    return x if labels is None else [x, labels]
+
+
+def first_shape(net: keras.Model) -> tuple:
+    """Return the shape of a network's first input, whether it has one or several."""
+    shape = net.input_shape
+    return shape[0] if isinstance(shape[0], (list, tuple)) else shape
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class AppendClass(layers.Layer):
+    r"""Append to ``x`` what is known of its class, the same at every position.
+
+    .. math:: (x, y) \mapsto [x;\, t_y]
+
+    :math:`t_y` is the row :math:`y` of the unit matrix (one-hot), or of a table that
+    is learnt (an embedding).
+
+    Args:
+        num_classes: Number of classes.
+        width: Features of the embedding; ``None`` for one-hot.
+        seed: Seed of the embedding's start.
+        **kwargs: Passed to ``keras.layers.Layer``.
+
+    Reference:
+        Mirza and Osindero (2014).
+    """
+
+    takes_labels = True
+
+    def __init__(
+        self, num_classes: int, width: int | None = None, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = check_positive(num_classes, "num_classes")
+        self.width, self.seed = width, seed
+        if width is not None:
+            start = keras.initializers.RandomNormal(0.0, 1.0, seed)
+            self.table = self.add_weight((num_classes, width), start, name="table")
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Return ``x`` ``(B, ..., C)`` with further channels.
+
+        Args:
+            inputs: ``[x, labels]``, labels of shape ``(B, 1)``.
+        """
+        x, labels = inputs
+        y = ops.cast(labels[:, 0], "int32")
+        if self.width is None:
+            told = ops.one_hot(y, self.num_classes, dtype=x.dtype)  # (B, K)
+        else:
+            told = ops.cast(ops.take(self.table, y, axis=0), x.dtype)  # (B, width)
+        told = ops.reshape(told, (-1, *[1] * (len(x.shape) - 2), told.shape[-1]))
+        everywhere = ops.ones_like(x[..., :1])  # (B, ..., 1)
+        return ops.concatenate([x, told * everywhere], axis=-1)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        """Return the shape of ``x`` with more channels."""
+        more = self.num_classes if self.width is None else self.width
+        return (*shapes[0][:-1], shapes[0][-1] + more)
+
+    def get_config(self) -> dict:
+        """Return what is needed to make the layer again."""
+        names = ("num_classes", "width", "seed")
+        return {**super().get_config(), **{n: getattr(self, n) for n in names}}
 
 
 def attention(q: Any, k: Any, v: Any, mask: Any = None) -> tuple[Any, Any]:
@@ -408,3 +514,148 @@ def _norm(width: int) -> layers.LayerNormalization:
     layer = layers.LayerNormalization(epsilon=1e-5)
     layer.build((None, None, width))
     return layer
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class VectorQuantizer(layers.Layer):
+    r"""A codebook: each vector is replaced by the nearest of ``num_codes`` vectors.
+
+    .. math:: k(z) = \arg\min_k \lVert z - e_k \rVert^2, \qquad z_q = e_{k(z)}
+
+    Eq. (8.1).  Forwards it returns :math:`z_q`; backwards the gradient of
+    :math:`z_q` is that of ``z``, unchanged (straight-through, eq. (8.2)).
+
+    Args:
+        num_codes: Number ``K`` of codes.
+        dim: Length of each vector.
+        update: ``"ema"``: each code is the moving average of the vectors that chose it,
+            eq. (8.5), and moves in :meth:`follow`; ``"loss"``: the codes are weights
+            that a codebook loss trains.
+        memory: What the average keeps in each step, in [0, 1) (``"ema"`` only).
+        restart_below: A code that on average is chosen less often than this in a batch
+            is put on a random vector of the batch; 0 for never (``"ema"`` only).
+        spread: Standard deviation of the codes at the start.  With restarts the first
+            batch replaces them.
+        seed: Seed of the codes and of the restarts.
+        **kwargs: Passed to ``keras.layers.Layer``.
+
+    Reference:
+        van den Oord, Vinyals and Kavukcuoglu (2017), section 3 and appendix A.1, where
+        ``memory`` is their :math:`\gamma`; Dhariwal et al. (2020) for restarts.
+    """
+
+    def __init__(
+        self,
+        num_codes: int,
+        dim: int,
+        *,
+        update: str = "ema",
+        memory: float = 0.95,
+        restart_below: float = 1.0,
+        spread: float = 1.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": "float32"} | kwargs)
+        for name, value in {"num_codes": num_codes, "dim": dim}.items():
+            check_positive(value, name)
+        check_choice(update, "update", ("ema", "loss"))
+        check_positive(restart_below, "restart_below", zero_ok=True)
+        if check_positive(memory, "memory", zero_ok=True) >= 1:
+            raise ValueError(
+                f"`memory` must lie in [0, 1). Received: {memory}. At 1 no code would "
+                "ever move; take 0.95 or 0.99."
+            )
+        self.num_codes, self.dim, self.mode = num_codes, dim, update
+        self.memory, self.restart_below, self.spread = memory, restart_below, spread
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        start = keras.initializers.RandomNormal(0.0, spread, seed)
+        shape = (num_codes, dim)
+        if update == "loss":
+            self.codes = self.add_weight(shape, start, name="codes")
+        else:  # codes = sums / counts; so small that the first batch counts in full
+            few = keras.initializers.Constant(_FEW)
+            kind = {"trainable": False, "aggregation": "mean"}  # over replicas
+            self.counts = self.add_weight((num_codes,), few, name="counts", **kind)
+            self.sums = self.add_weight(shape, start, name="sums", **kind)
+            self.sums.assign(self.sums * _FEW)
+        self.built = True
+
+    @property
+    def codebook(self) -> Any:
+        """The codes, shape ``(K, dim)``."""
+        if self.mode == "loss":
+            return ops.convert_to_tensor(self.codes)
+        return self.sums / _column(self.counts)
+
+    def nearest(self, z: Any) -> Any:
+        """Return the number of the nearest code of each vector, int32, ``(...,)``.
+
+        Args:
+            z: Vectors, shape ``(..., dim)``.
+        """
+        z, e = ops.cast(z, "float32"), self.codebook
+        scores = ops.sum(ops.square(e), axis=1) - 2.0 * ops.matmul(z, ops.transpose(e))
+        return ops.cast(ops.argmin(scores, axis=-1), "int32")
+
+    def lookup(self, codes: Any) -> Any:
+        """Return the vectors of codes ``(...,)``, shape ``(..., dim)``."""
+        return ops.take(self.codebook, codes, axis=0)
+
+    def call(self, z: Any) -> Any:
+        """Return :math:`z_q`, with the gradient straight through to ``z``.
+
+        Args:
+            z: Vectors, shape ``(..., dim)``.
+        """
+        z = ops.cast(z, "float32")
+        return z + ops.stop_gradient(self.lookup(self.nearest(z)) - z)
+
+    def follow(self, z: Any, codes: Any) -> None:
+        """Move the codes towards the vectors that chose them, eq. (8.5), and restart.
+
+        Args:
+            z: Vectors of a batch, shape ``(..., dim)``.
+            codes: What they chose, from :meth:`nearest`, shape ``(...,)``.
+        """
+        if self.mode == "loss":
+            return
+        z = ops.reshape(ops.stop_gradient(ops.cast(z, "float32")), (-1, self.dim))
+        chosen = ops.one_hot(ops.reshape(codes, (-1,)), self.num_codes, dtype="float32")
+        found = ops.sum(chosen, axis=0)  # (K,)
+        # what fades to nothing stops fading: sums / counts stays a number
+        lasts = (self.memory * self.counts > _FEW) | (found > 0)
+        keep = ops.where(lasts, self.memory, 1.0)
+        new = ops.matmul(ops.transpose(chosen), z)  # (K, dim)
+        sums = _column(keep) * self.sums + (1.0 - self.memory) * new
+        counts = keep * self.counts + (1.0 - self.memory) * found
+        if self.restart_below:
+            sums, counts = self._restarted(sums, counts, z)
+        self.sums.assign(sums)
+        self.counts.assign(counts)
+
+    def _restarted(self, sums: Any, counts: Any, z: Any) -> tuple[Any, Any]:
+        """Put codes that were out of use before this batch on vectors ``z`` of it."""
+        dead = self.counts < self.restart_below
+        seed, top = self.seed_generator, ops.shape(z)[0]
+        rows = keras.random.uniform((self.num_codes,), seed=seed)
+        rows = ops.cast(rows * ops.cast(top, "float32"), "int32")
+        rows = ops.minimum(rows, top - 1)
+        count = 2.0 * self.restart_below  # time to find vectors of its own
+        moved = count * ops.take(z, rows, axis=0)
+        return (
+            ops.where(_column(dead), moved, sums),
+            ops.where(dead, count, counts),
+        )
+
+    def get_config(self) -> dict:
+        """Return what is needed to make the layer again."""
+        names = ("num_codes", "dim", "memory", "restart_below", "spread", "seed")
+        mine = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **mine, "update": self.mode}
+
+
+def _column(values: Any) -> Any:
+    """(K,) as (K, 1)."""
+    return ops.expand_dims(values, 1)

@@ -17,6 +17,7 @@ from genai_utils import backends
 
 __all__ = [
     "bernoulli_nll",
+    "dpo",
     "elbo",
     "gaussian_kl",
     "gaussian_nll",
@@ -28,6 +29,8 @@ __all__ = [
     "minimax_g",
     "next_token_nll",
     "non_saturating_g",
+    "preference_nll",
+    "r1_penalty",
     "wasserstein_d",
     "wasserstein_g",
     "weighted_mean",
@@ -116,23 +119,27 @@ def elbo(nll: Any, kl: Any, kl_weight: float = 1.0) -> Any:
     return -nll - kl_weight * kl
 
 
-def minimax_d(real_logits: Any, fake_logits: Any) -> Any:
+def minimax_d(real_logits: Any, fake_logits: Any, smoothing: float = 0.0) -> Any:
     r"""Discriminator's loss of the GAN game, eq. (9.2) with its sign turned.
 
-    .. math:: -E\log D(x) - E\log(1 - D(G(z)))
+    .. math:: -E\left[(1-s)\log D(x) + s\log(1 - D(x))\right] - E\log(1 - D(G(z)))
 
     Args:
         real_logits: Logits of real samples, shape ``(B,)`` or ``(B, 1)``.
         fake_logits: Logits of generated samples.
+        smoothing: :math:`s` in [0, 1), by which the label of real samples is below 1;
+            0 is the game of the paper.
 
     Returns:
         A scalar in nats; ``2 log 2`` where the discriminator cannot tell.
 
     Reference:
-        Goodfellow et al. (2014), equation 1; they maximise, we minimise.
+        Goodfellow et al. (2014), equation 1; they maximise, we minimise.  Salimans et
+        al. (2016), section 3.4, for the label that is smoothed on one side.
     """
     real, fake = _float32(real_logits, fake_logits)
-    return ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
+    loss = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(fake))
+    return loss + smoothing * ops.mean(real) if smoothing else loss
 
 
 def minimax_g(fake_logits: Any) -> Any:
@@ -251,6 +258,24 @@ def gradient_penalty(
     return ops.mean(ops.square(norm - 1.0))
 
 
+def r1_penalty(discriminator: Callable[[Any], Any], real: Any) -> Any:
+    r"""Return the penalty :math:`\tfrac12 E\lVert\nabla_x f(x)\rVert_2^2` on real data.
+
+    Args:
+        discriminator: Maps a batch to logits; it must treat each sample on its own.
+        real: Real samples, shape ``(B, ...)``.
+
+    Returns:
+        A scalar, at least 0.
+
+    Reference:
+        Mescheder, Geiger and Nowozin (2018), equation 9; our weight is their
+        :math:`\gamma`.
+    """
+    gradient = _float32(backends.input_gradients(discriminator, _float32(real)))
+    return 0.5 * ops.mean(_sum_features(ops.square(gradient)))
+
+
 def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
     r"""Contrastive loss: which row of ``b`` is the partner of this row?  Eq. (4.5).
 
@@ -296,6 +321,54 @@ def next_token_nll(tokens: Any, logits: Any) -> Any:
     return ops.sparse_categorical_crossentropy(
         targets, _float32(logits), from_logits=True
     )
+
+
+def preference_nll(chosen: Any, rejected: Any) -> Any:
+    r"""Negative log-likelihood of preferences under Bradley and Terry, eq. (18.5).
+
+    .. math:: -\log\sigma(r_w - r_l) = \operatorname{softplus}(r_l - r_w)
+
+    Args:
+        chosen: Rewards :math:`r_w` of the answers that were preferred, any real
+            numbers, shape ``(B,)``.
+        rejected: Rewards :math:`r_l` of the answers they were compared with.
+
+    Returns:
+        Nats for each pair, shape ``(B,)``; ``log 2`` where the rewards are equal.
+
+    Reference:
+        Bradley and Terry (1952); Ouyang et al. (2022), equation 1, for two answers.
+    """
+    chosen, rejected = _float32(chosen, rejected)
+    return ops.softplus(rejected - chosen)
+
+
+def dpo(
+    chosen: Any, rejected: Any, ref_chosen: Any, ref_rejected: Any, beta: float = 0.1
+) -> Any:
+    r"""Direct preference optimisation, eq. (18.9).
+
+    .. math:: -\log\sigma\left(\beta\log\frac{\pi(y_w)}{\pi_\mathrm{ref}(y_w)}
+        - \beta\log\frac{\pi(y_l)}{\pi_\mathrm{ref}(y_l)}\right)
+
+    Args:
+        chosen: Log-likelihoods :math:`\log\pi(y_w)` of the preferred answers under
+            the model that is trained, given their questions, shape ``(B,)``.
+        rejected: The same of the answers :math:`y_l` they were compared with.
+        ref_chosen: As ``chosen``, under the reference, which does not change.
+        ref_rejected: As ``rejected``, under the reference.
+        beta: Price of a nat of divergence from the reference, above 0.
+
+    Returns:
+        Nats for each pair, shape ``(B,)``; ``log 2`` where model and reference agree.
+
+    Reference:
+        Rafailov et al. (2023), equation 7.
+    """
+    chosen, rejected = _float32(chosen, rejected)
+    ref_chosen, ref_rejected = _float32(ref_chosen, ref_rejected)
+    won, lost = chosen - ref_chosen, rejected - ref_rejected
+    return preference_nll(beta * won, beta * lost)
 
 
 def weighted_mean(values: Any, weights: Any = None) -> Any:

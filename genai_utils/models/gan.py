@@ -13,6 +13,7 @@ from keras import layers, ops
 from genai_utils import losses
 from genai_utils.checks import check_choice, check_positive
 from genai_utils.game import Field, Game, Player
+from genai_utils.gan_layers import MinibatchDeviation, SpectralNormalization
 from genai_utils.layers import conv_half, conv_twice, dense_stack, halved, seeded
 
 __all__ = ["GAN", "make_dcgan", "make_dense_gan", "make_toy_gan"]
@@ -34,17 +35,28 @@ class GAN(Game):
     follow whatever batch passes through it in training, as everywhere in Keras.
 
     Args:
-        generator: Maps noise ``(B, latent_dim)`` to samples.
-        discriminator: Maps samples to one logit each, shape ``(B, 1)``.
+        generator: Maps noise ``(B, latent_dim)`` to samples; in a game with classes it
+            takes ``[noise, labels]``, labels of shape ``(B, 1)``.
+        discriminator: Maps samples to one logit each, shape ``(B, 1)``; in a game with
+            classes it takes ``[samples, labels]``.
         loss: ``"non_saturating"``, ``"minimax"``, ``"hinge"`` or ``"wasserstein_gp"``.
         gp_weight: Weight of the gradient penalty (``"wasserstein_gp"`` only).
         d_turns: Turns of the discriminator in each round, each with new noise.
+        r1_weight: Weight of the R1 penalty, at least 0; 0 for none.
+        smoothing: By how much the label of real samples is below 1, in [0, 1); only
+            with ``"non_saturating"`` and ``"minimax"``.
+        augmentation: A layer that real and generated samples pass before the
+            discriminator in training, such as
+            :class:`genai_utils.gan_layers.Augmentation`; ``None`` for none.
+        num_classes: Number of classes of a conditional game, whose ``fit`` takes
+            ``(x, y)``, labels from 0 on; ``None`` for a game without.
         data_range: Range that ``fit`` demands of its data; ``(None, None)`` for none.
         seed: Seed of the model's noise.
         **kwargs: Passed to ``keras.Model``.
 
     Reference:
-        Goodfellow et al. (2014), algorithm 1 with k = 1.
+        Goodfellow et al. (2014), algorithm 1 with k = 1; Mirza and Osindero (2014) for
+        the game with classes.
     """
 
     def __init__(
@@ -55,6 +67,10 @@ class GAN(Game):
         loss: str = "non_saturating",
         gp_weight: float = 10.0,
         d_turns: int = 1,
+        r1_weight: float = 0.0,
+        smoothing: float = 0.0,
+        augmentation: layers.Layer | None = None,
+        num_classes: int | None = None,
         data_range: tuple[float | None, float | None] = (-1.0, 1.0),
         seed: int = 0,
         **kwargs: Any,
@@ -62,22 +78,18 @@ class GAN(Game):
         super().__init__(**kwargs)
         check_choice(loss, "loss", _LOSSES)
         check_positive(gp_weight, "gp_weight", zero_ok=True)
-        if generator.output_shape[1:] != discriminator.input_shape[1:]:
-            raise ValueError(
-                "`generator` must return what `discriminator` takes. Received: "
-                f"{generator.output_shape[1:]} and {discriminator.input_shape[1:]}. "
-                "End the generator with a `Reshape`."
-            )
-        if discriminator.output_shape[1:] != (1,):
-            raise ValueError(
-                "`discriminator` must return one logit a sample, shape (B, 1). "
-                f"Received: {discriminator.output_shape}. End it with `Dense(1)`."
-            )
+        check_positive(r1_weight, "r1_weight", zero_ok=True)
+        _check_smoothing(smoothing, loss)
+        _check_networks(generator, discriminator, num_classes)
         self.generator, self.discriminator = generator, discriminator
         self.loss_name, self.gp_weight, self.seed = loss, gp_weight, seed
         self.d_turns, self.data_range = d_turns, tuple(data_range)
+        self.r1_weight, self.smoothing = r1_weight, smoothing
+        self.augmentation, self.num_classes = augmentation, num_classes
         self.data = Field("float32", *self.data_range)
-        self.latent_dim = generator.input_shape[-1]
+        if num_classes is not None:
+            self.condition = Field("int32", 0, num_classes - 1)
+        self.latent_dim = _first(generator.input_shape)[-1]
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -91,53 +103,138 @@ class GAN(Game):
             Player("generator", g, self._g_loss),
         ]
 
-    def _fakes(self, x: Any, training: bool) -> Any:
+    def _fakes(self, x: Any, labels: tuple, training: bool) -> Any:
         noise = (ops.shape(x)[0], self.latent_dim)
         z = keras.random.normal(noise, seed=self.seed_generator)
-        return self.generator(z, training=training)  # as many as there are in x
+        fake = self.generator(_with(z, labels), training=training)
+        return self._augmented(fake, training)  # as many as there are in x
 
-    def _d_loss(self, x: Any, training: bool) -> tuple[Any, dict]:
-        fake = ops.cast(ops.stop_gradient(self._fakes(x, training)), x.dtype)
-        real_logits = self.discriminator(x, training=training)
-        fake_logits = self.discriminator(fake, training=training)
-        loss = _LOSSES[self.loss_name][0](real_logits, fake_logits)
+    def _augmented(self, x: Any, training: bool) -> Any:
+        use = training and self.augmentation is not None
+        return self.augmentation(x) if use else x
+
+    def _d_loss(self, x: Any, *rest: Any) -> tuple[Any, dict]:
+        *labels, training = rest  # a game with classes has labels (B,)
+        labels = tuple(y[:, None] for y in labels)
+        fake = ops.stop_gradient(self._fakes(x, labels, training))
+        x = self._augmented(x, training)
+        fake = ops.cast(fake, x.dtype)
+
+        def judge(v: Any) -> Any:
+            return self.discriminator(_with(v, labels), training=training)
+
+        real_logits, fake_logits = judge(x), judge(fake)
+        smoothed = (self.smoothing,) if self.smoothing and training else ()
+        loss = _LOSSES[self.loss_name][0](real_logits, fake_logits, *smoothed)
         if self.loss_name == "wasserstein_gp" and training:
             loss = loss + self.gp_weight * losses.gradient_penalty(
-                lambda v: self.discriminator(v, training=training),
-                x,
-                fake,
-                self.seed_generator,
+                judge, x, fake, self.seed_generator
             )
+        if self.r1_weight and training:
+            loss = loss + self.r1_weight * losses.r1_penalty(judge, x)
         d_real, d_fake = (
             ops.mean(ops.sigmoid(ops.cast(a, "float32")))
             for a in (real_logits, fake_logits)
         )
         return loss, {"d_real": d_real, "d_fake": d_fake}
 
-    def _g_loss(self, x: Any, training: bool) -> Any:
-        logits = self.discriminator(self._fakes(x, training), training=training)
+    def _g_loss(self, x: Any, *rest: Any) -> Any:
+        *labels, training = rest
+        labels = tuple(y[:, None] for y in labels)
+        fake = self._fakes(x, labels, training)
+        logits = self.discriminator(_with(fake, labels), training=training)
         return _LOSSES[self.loss_name][1](logits)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, seed: int = 0, labels: Any = None) -> np.ndarray:
         """Draw ``n`` samples from the generator, as NumPy.
 
         Args:
             n: How many, at least 1.
             seed: Seed of the noise.
+            labels: Their classes ``(n,)``, or one for all; only in a game with classes,
+                where ``None`` stands for 0, 1, 2, ... in turn.
         """
         check_positive(n, "n")
         rng = np.random.default_rng(seed)
         z = rng.standard_normal((n, self.latent_dim)).astype("float32")
-        return self.generator.predict(z, batch_size=500, verbose=0).astype("float32")
+        inputs = _with(z, self._labels(n, labels))
+        made = self.generator.predict(inputs, batch_size=500, verbose=0)
+        return made.astype("float32")
+
+    def _labels(self, n: int, labels: Any) -> tuple:
+        """Labels ``(n, 1)`` of a game with classes, in a tuple; else an empty one."""
+        if self.num_classes is None:
+            if labels is None:
+                return ()
+            raise ValueError(
+                "`labels` are for a game with classes. Received: labels for a model "
+                "without. Make it with `num_classes`."
+            )
+        labels = np.arange(n) % self.num_classes if labels is None else labels
+        labels = self.condition.check(np.broadcast_to(labels, (n,)), "labels")
+        return (labels[:, None],)
 
     def _settings(self) -> dict:
-        names = ("generator", "discriminator", "gp_weight", "d_turns", "seed")
+        names = ("generator", "discriminator", "gp_weight", "d_turns", "r1_weight")
+        names += ("smoothing", "augmentation", "num_classes", "seed")
         settings = {name: getattr(self, name) for name in names}
         return settings | {"loss": self.loss_name, "data_range": list(self.data_range)}
 
 
+def _with(x: Any, labels: tuple) -> Any:
+    """What a network takes: ``x``, or a list of ``x`` and the labels."""
+    return [x, *labels] if labels else x
+
+
+def _first(shape: Any) -> tuple:
+    """The shape of a network's first input, whether it has one or several."""
+    return shape[0] if isinstance(shape[0], (list, tuple)) else shape
+
+
+def _check_networks(
+    generator: keras.Model, discriminator: keras.Model, num_classes: int | None
+) -> None:
+    inputs = 1 if num_classes is None else 2
+    for net, name in ((generator, "generator"), (discriminator, "discriminator")):
+        if len(net.inputs) != inputs:
+            raise ValueError(
+                f"`{name}` must take {inputs} input{'s' * (inputs > 1)} with "
+                f"`num_classes={num_classes}`. Received: a network that takes "
+                f"{len(net.inputs)}. A game with classes feeds [x, labels]."
+            )
+    takes = _first(discriminator.input_shape)[1:]
+    if generator.output_shape[1:] != takes:
+        raise ValueError(
+            "`generator` must return what `discriminator` takes. Received: "
+            f"{generator.output_shape[1:]} and {takes}. "
+            "End the generator with a `Reshape`."
+        )
+    if discriminator.output_shape[1:] != (1,):
+        raise ValueError(
+            "`discriminator` must return one logit a sample, shape (B, 1). "
+            f"Received: {discriminator.output_shape}. End it with `Dense(1)`."
+        )
+
+
+def _check_smoothing(smoothing: float, loss: str) -> None:
+    check_positive(smoothing, "smoothing", zero_ok=True)
+    fits = loss in ("non_saturating", "minimax")
+    if smoothing >= 1 or (smoothing and not fits):
+        raise ValueError(
+            "`smoothing` must lie in [0, 1), and is for losses of probabilities. "
+            f"Received: {smoothing} with loss={loss!r}. Usual is 0.1 with "
+            "'non_saturating'."
+        )
+
+
 def make_toy_gan(
-    latent_dim: int = 2, hidden: Sequence[int] = (64, 64), *, seed: int = 0, **kwargs
+    latent_dim: int = 2,
+    hidden: Sequence[int] = (64, 64),
+    *,
+    seed: int = 0,
+    spectral: bool = False,
+    minibatch: bool = False,
+    **kwargs: Any,
 ) -> GAN:
     """Make a GAN for points in the plane.
 
@@ -145,20 +242,30 @@ def make_toy_gan(
         latent_dim: Number of noise coordinates, at least 1.
         hidden: Widths of the hidden layers of both networks.
         seed: Seed of weights and noise.
+        spectral: Whether the discriminator's layers have spectral norm 1.
+        minibatch: Whether the discriminator sees how much a batch varies.
         **kwargs: Those of :class:`GAN`.
 
     Returns:
         The model, not compiled.
     """
     weights = seeded(seed)
+    g = [*dense_stack(hidden, weights), layers.Dense(2, **next(weights))]
+    linear = {"use_bias": False, "activation": None} if spectral else {}
+    d: list = []
+    for dense in dense_stack(hidden, weights, **linear):
+        d += [_limited(dense, spectral)] + [layers.ReLU()] * spectral
+    dense = layers.Dense(1, use_bias=not spectral, **next(weights))
+    d += [MinibatchDeviation()] * minibatch + [_limited(dense, spectral)]
+    generator = keras.Sequential([layers.Input((latent_dim,)), *g], name="generator")
+    discriminator = keras.Sequential([layers.Input((2,)), *d], name="discriminator")
+    free = {"data_range": (None, None)}
+    return GAN(generator, discriminator, seed=seed, **free | kwargs)
 
-    def network(inputs: int, outputs: int, name: str) -> keras.Model:
-        body = dense_stack(hidden, weights)
-        last = layers.Dense(outputs, **next(weights))
-        return keras.Sequential([layers.Input((inputs,)), *body, last], name=name)
 
-    nets = network(latent_dim, 2, "generator"), network(2, 1, "discriminator")
-    return GAN(*nets, seed=seed, **{"data_range": (None, None)} | kwargs)
+def _limited(layer: layers.Layer, spectral: bool) -> layers.Layer:
+    """The layer itself, or divided by its spectral norm."""
+    return SpectralNormalization(layer) if spectral else layer
 
 
 def make_dense_gan(
@@ -214,6 +321,8 @@ def make_dcgan(
     *,
     seed: int = 0,
     dropout: float = 0.3,
+    spectral: bool = False,
+    minibatch: bool = False,
     **kwargs: Any,
 ) -> GAN:
     """Make a convolutional GAN that doubles the image once for each width.
@@ -225,6 +334,8 @@ def make_dcgan(
             discriminator has them in reverse, and one more layer, twice as wide.
         seed: Seed of weights, dropout and noise.
         dropout: Share of the discriminator's units that is dropped, in [0, 1).
+        spectral: Whether the discriminator's layers have spectral norm 1.
+        minibatch: Whether the discriminator sees how much a batch varies.
         **kwargs: Those of :class:`GAN`.
 
     Returns:
@@ -258,11 +369,13 @@ def make_dcgan(
     d: list = [layers.Input(image_shape)]
     for i, f in enumerate((*filters[::-1], 2 * filters[0])):
         d += [
-            conv_half(f, weights),
+            _limited(conv_half(f, weights, use_bias=not spectral), spectral),
             layers.LeakyReLU(0.2),
             layers.Dropout(dropout, seed=seed + i),
         ]
-    d += [layers.Flatten(), layers.Dense(1, **next(weights))]
+    last = layers.Dense(1, use_bias=not spectral, **next(weights))
+    d += [MinibatchDeviation()] * minibatch
+    d += [layers.Flatten(), _limited(last, spectral)]
     generator = keras.Sequential(g, name="generator")
     return GAN(
         generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
