@@ -17,6 +17,7 @@ from genai_utils import backends
 
 __all__ = [
     "bernoulli_nll",
+    "divergence",
     "dpo",
     "elbo",
     "gaussian_kl",
@@ -274,6 +275,23 @@ def r1_penalty(discriminator: Callable[[Any], Any], real: Any) -> Any:
     """
     gradient = _float32(backends.input_gradients(discriminator, _float32(real)))
     return 0.5 * ops.mean(_sum_features(ops.square(gradient)))
+
+
+def divergence(field: Callable[[Any], Any], x: Any) -> Any:
+    r"""Return the divergence of a field, :math:`\sum_j \partial v_j / \partial x_j`.
+
+    Args:
+        field: Maps points ``(B, d)`` to vectors ``(B, d)``, each on its own.
+        x: Points, shape ``(B, d)``.
+
+    Returns:
+        Shape ``(B,)``; exact, at the price of one gradient for each coordinate.
+    """
+    rows = [
+        backends.input_gradients(lambda p, j=j: field(p)[:, j], x)[:, j]
+        for j in range(x.shape[1])
+    ]
+    return sum(rows)
 
 
 def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:

@@ -20,17 +20,22 @@ ALLOWED = {
     "decoding": {"checks"},
     "layers": {"checks"},
     "gan_layers": {"checks"},
+    "networks": {"layers"},
+    "samplers": {"checks", "schedules"},
+    "schedules": {"checks"},
     "callbacks": set(),
     "optimizers": set(),
     "players": set(),
     "feeding": {"backends", "checks"},
     "game": {"backends", "callbacks", "feeding", "optimizers", "players"},
-    "models": {"checks", "decoding", "game", "gan_layers", "layers", "losses"},
+    "models": {"checks", "decoding", "game", "gan_layers", "layers", "losses"}
+    | {"networks", "samplers", "schedules"},
     "recipes": {"game", "models", "optimizers"},
     "data": {"checks"},
     "judge": {"checks"},
     "metrics": {"checks"},
     "plots": {"checks"},
+    "watch": {"backends", "checks", "metrics"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
