@@ -249,9 +249,160 @@ def test_committed_models_draw_the_goldens(name):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
+# The language model
+
+
+def small_gpt(**kwargs):
+    """A GPT of three letters whose weights are all drawn at random."""
+    from genai_utils.models.gpt import make_gpt
+
+    settings = {"positions": "rotary", "seed": 3, **kwargs}
+    gpt = make_gpt(3, context=6, width=8, depth=2, heads=2, **settings)
+    rng = np.random.default_rng(0)
+    for v in gpt.network.weights:
+        v.assign(rng.normal(size=v.shape) * (0.5 if len(v.shape) > 1 else 1.0))
+    return gpt
+
+
+def read(blob: bytes, tokens: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What the runtime does with a language model, written with matrices."""
+    header, biases, weights = unpack(blob)
+    maps: list[np.ndarray] = []
+
+    def part(spec, key, block):
+        return block[slice(*spec[key])]
+
+    def run_layers(x, specs):
+        for spec in specs:
+            x = kinds[spec["kind"]](x, spec)
+        return x
+
+    def matrix(spec, columns):
+        return part(spec, "weight", weights).reshape(-1, columns)
+
+    def norm(x, spec):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
+            x.var(-1, keepdims=True) + spec["epsilon"]
+        )
+        return x * part(spec, "scale", biases) + part(spec, "bias", biases)
+
+    def gelu(x, spec):
+        from math import erf
+
+        return x * (1 + np.vectorize(erf)(x / 2**0.5)) / 2
+
+    kinds = {
+        "embedding": lambda x, s: matrix(s, s["outputs"])[x],
+        "unembedding": lambda x, s: x @ matrix(s, s["inputs"]).T,
+        "residual": lambda x, s: x + run_layers(x, s["layers"]),
+        "dense": lambda x, s: x @ matrix(s, s["outputs"]) + part(s, "bias", biases),
+        "layer_norm": norm,
+        "gelu": gelu,
+        "attention": lambda x, s: heads_of(x, s, maps),
+    }
+    return run_layers(np.asarray(tokens), header["layers"]), maps
+
+
+def heads_of(qkv, spec, maps):
+    """Causal attention; a pair of features is a complex number, turned by a phase."""
+    length, heads = len(qkv), spec["heads"]
+    q, k, v = qkv.reshape(length, 3, heads, -1).transpose(1, 2, 0, 3)
+    size = q.shape[-1]
+    phase = np.outer(np.arange(length), 10000 ** (-2 * np.arange(size // 2) / size))
+    q, k = ((u[..., ::2] + 1j * u[..., 1::2]) * np.exp(1j * phase) for u in (q, k))
+    scores = np.einsum("hqi,hki->hqk", q, k.conj()).real / size**0.5
+    sizes = np.exp(scores) * np.tri(length)
+    maps.append(sizes / sizes.sum(-1, keepdims=True))
+    return np.einsum("hqk,hki->qhi", maps[-1], v).reshape(length, -1)
+
+
+def test_file_of_a_language_model_equals_keras():
+    from tools import export_gpt
+
+    gpt = small_gpt()
+    export_gpt.round_weights(gpt)
+    blob = export_gpt.gpt_bytes(gpt, "abc")
+    tokens = np.array([0, 2, 1, 1, 0, 2])
+    logits, maps = read(blob, tokens)
+    assert np.abs(logits - np.array(gpt(tokens[None]))[0]).max() < 1e-4
+    assert np.abs(maps - gpt.attention_maps(tokens[None])[:, 0]).max() < 1e-5
+    assert logits.std() > 0.1
+    weights = unpack(blob)[2]
+    kernels = [v for v in gpt.network.weights if len(v.shape) > 1]
+    assert len(weights) == sum(np.prod(v.shape) for v in kernels)  # the table once
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "alphabet", "says"),
+    [
+        ({"positions": "learned"}, "abc", "positions='learned'"),
+        ({"tie": False}, "abc", "tie=False"),
+        ({}, "ab", "Received: 2"),
+    ],
+)
+def test_a_language_model_of_another_kind_is_refused(kwargs, alphabet, says):
+    from tools import export_gpt
+
+    with pytest.raises(ValueError, match="Received: ") as caught:
+        export_gpt.gpt_bytes(small_gpt(**kwargs), alphabet)
+    assert says in str(caught.value)
+
+
+def test_a_small_training_writes_all_files(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from tools import export_gpt
+
+    for folder in ("assets/models", "tests/goldens"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, value in {"WIDTH": 8, "HEADS": 2, "DEPTH": 2, "WRITTEN": 3}.items():
+        monkeypatch.setattr(export_gpt, name, value)
+    letters, x, held_out = export_gpt.texts()
+    assert x.shape[1] == held_out.shape[1] == export_gpt.CONTEXT + 1
+    few = (letters, x[:40], held_out[:4])
+    monkeypatch.setattr(export_gpt, "texts", lambda: few)
+    facts = export_gpt.export(tmp_path)
+    assert facts["samples"] == 40 and facts["epochs"] == export_gpt.EPOCHS
+    assert facts["bits"] == pytest.approx(np.log2(62), abs=0.3)  # hardly trained
+    golden = np.load(tmp_path / "tests" / "goldens" / "gpt.npz")
+    blob = (tmp_path / "assets" / "models" / "gpt.bin").read_bytes()
+    for k, prompt in enumerate(golden["prompts"]):
+        found = read(blob, letters.encode(str(prompt)))[0]
+        assert np.abs(found - golden[f"logits_{k}"]).max() < 1e-4
+    assert len(str(golden["text"])) == len(export_gpt.PROMPTS[0]) + 3
+    with Image.open(tmp_path / "assets" / "models" / "gpt.png") as still:
+        assert still.width > still.height > 300
+
+
+def test_committed_language_model_gives_the_goldens():
+    golden = np.load(ROOT / "tests" / "goldens" / "gpt.npz")
+    blob = (ASSETS / "models" / "gpt.bin").read_bytes()
+    assert len(blob) <= 800_000
+    alphabet = unpack(blob)[0]["alphabet"]
+    for k, prompt in enumerate(golden["prompts"]):
+        logits, maps = read(blob, np.array([alphabet.index(c) for c in str(prompt)]))
+        assert np.abs(logits - golden[f"logits_{k}"]).max() < 1e-3
+        assert np.abs(maps - golden[f"maps_{k}"]).max() < 1e-3
+
+
+def test_probabilities_of_the_demo_by_hand():
+    from tools.export_gpt import settled
+
+    p = np.array([[0.5, 0.3, 0.15, 0.05]])
+    cool = settled(np.log(p), 0.5, 4, 1.0)[0]
+    assert np.allclose(cool, p[0] ** 2 / (p**2).sum())
+    assert np.allclose(settled(np.log(p), 1.0, 2, 1.0)[0], [0.625, 0.375, 0, 0])
+    assert np.allclose(settled(np.log(p), 1.0, 4, 0.79)[0], [0.625, 0.375, 0, 0])
+    both = settled(np.log(p), 1.0, 2, 0.62)[0]  # top-k first: 0.625 reaches 0.62
+    assert np.allclose(both, [1, 0, 0, 0])
+
+
 def test_every_training_has_its_record():
     facts = json.loads((ASSETS / "models" / "training.json").read_text("utf-8"))
-    assert facts.keys() == {"decoder", "generator", "gan-lab"}
+    assert facts.keys() == {"decoder", "generator", "gan-lab", "gpt"}
+    language = facts["gpt"]
+    assert 2 < language["bits"] < 2.6  # of the last tenth of the text
+    assert abs(language["bits"] - language["bits_before_rounding"]) < 0.01
     steps = facts["generator"]["film_steps"]
     assert steps[0] == 0 and steps == sorted(set(steps))
     batches = -(-facts["generator"]["samples"] // facts["generator"]["batch_size"])
@@ -360,7 +511,9 @@ def test_pages_say_what_the_record_says(tmp_path):
     from bs4 import BeautifulSoup
 
     body = "film\n:still: s.png\n:alt: A still.\n\n{{ gan_lab_training }}.\n"
+    body += "\n{{ gpt_bits }} bits.\n"
     facts = {"gan-lab": FACTS, "generator": FACTS | {"film_steps": [0, 5, 90]}}
+    facts["gpt"] = FACTS | {"bits": 2.3456}
     _, warnings, out = build(tmp_path, body, facts)
     # A second build in one process registers node and directive again.
     lines = [w for w in warnings.splitlines() if "already registered" not in w]
@@ -372,6 +525,7 @@ def test_pages_say_what_the_record_says(tmp_path):
     text = figure.select_one("figcaption").get_text()
     # 600 s on a machine of 100 GFLOP/s are 200 s on one of 300.
     assert "7 passes through 60,000 samples, 3 minutes on two processor" in text
+    assert "2.35 bits." in text
 
 
 @pytest.mark.parametrize(

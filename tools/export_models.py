@@ -3,7 +3,9 @@
 `make demos` trains a two-coordinate VAE and a DCGAN on MNIST, 28 x 28, whose files it
 takes from ``$GENAI_DATA_DIR`` or the download cache.  It writes models, pictures and
 ``training.json`` (what the trainings took, which the pages say) into ``assets/models``,
-and ``tests/goldens/*.npz``.  The DCGAN is watched while it learns; what it draws then
+and ``tests/goldens/*.npz``.  It does the same with a small GPT on the packaged text
+(``tools/export_gpt.py``); ``python -m tools.export_models gpt`` does this part alone.
+The DCGAN is watched while it learns; what it draws then
 is the film of the home page.  What a model file holds is said in
 ``assets/playground/runtime.js``.
 """
@@ -184,7 +186,20 @@ def model_bytes(model: Any) -> bytes:
     Raises:
         ValueError: If a layer is not supported, or a weight is too large for float16.
     """
-    header, biases, weights = network_spec(model)
+    return pack(*network_spec(model))
+
+
+def pack(header: dict, biases: list[np.ndarray], weights: list[np.ndarray]) -> bytes:
+    """Return what :func:`network_spec` describes as the bytes of a model file.
+
+    Args:
+        header: What JSON can hold.
+        biases: Arrays to be written with 32 bits.
+        weights: Arrays to be written with 16 bits.
+
+    Raises:
+        ValueError: If a weight is too large for float16.
+    """
     weight = np.concatenate([w.ravel() for w in weights])
     if np.abs(weight).max() > np.finfo(np.float16).max:
         raise ValueError(
@@ -425,7 +440,7 @@ def main(names: list[str] | None = None) -> None:
     """Train, write models, goldens, stills and facts, and say what was written.
 
     Args:
-        names: Of ``decoder``, ``generator`` and ``gan-lab``; all if not given.
+        names: Of ``decoder``, ``generator``, ``gan-lab`` and ``gpt``; all if not given.
     """
     from genai_utils import data
     from genai_utils.seeds import set_seed
@@ -449,6 +464,11 @@ def main(names: list[str] | None = None) -> None:
     if not names or "gan-lab" in names:
         set_seed(0)
         note("gan-lab", save_game_still(models / "gan-lab.png"))
+    if not names or "gpt" in names:
+        from tools import export_gpt
+
+        set_seed(0)
+        note("gpt", export_gpt.export(ROOT))
 
 
 def note(name: str, facts: dict) -> None:

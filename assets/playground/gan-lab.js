@@ -15,7 +15,14 @@ export const EXPERIMENTS = {
   balanced: {},
   collapse: { gSteps: 10, dRate: 1e-3 },
   dominance: { loss: "minimax", gOptimizer: "sgd", gRate: 5e-3, dSteps: 5, dRate: 5e-3 },
-  cure: { r1: 0.1 },
+};
+
+/** What the balanced game may get as a medicine. */
+export const CURES = {
+  r1: { name: "an R1 penalty", settings: { r1: 0.1 } },
+  spectral: { name: "spectral normalisation", settings: { spectral: 1, dSteps: 5 } },
+  deviation: { name: "a look at the whole batch", settings: { deviation: 1 } },
+  turns: { name: "five turns of the discriminator", settings: { dSteps: 5 } },
 };
 
 const rates = [1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 0.01, 0.05].map((r) => [r, String(r)]);
@@ -81,6 +88,14 @@ class Laboratory {
         [0, "none"],
         [0.1, "0.1"],
         [1, "1"],
+      ]),
+      spectral: list("spectral", "Spectral normalisation of it", [
+        [0, "off"],
+        [1, "on"],
+      ]),
+      deviation: list("deviation", "It sees how much a batch varies", [
+        [0, "no"],
+        [1, "yes"],
       ]),
       latentDim: list(
         "latentDim",
@@ -165,13 +180,24 @@ class Laboratory {
       this.apply(EXPERIMENTS[name]);
       this.reset();
     };
+    this.medicine = select({
+      label: "Cure with",
+      options: Object.entries(CURES).map(([k, { name }]) => [k, name]),
+      value: "r1",
+      change: () => {},
+    });
     return el(
-      "p",
-      { class: "playground-buttons" },
-      button("Balanced game", begin("balanced")),
-      button("Provoke mode collapse", begin("collapse")),
-      button("Provoke a dominant discriminator", begin("dominance")),
-      button("Cure (no reset)", () => this.cure()),
+      "div",
+      {},
+      el(
+        "p",
+        { class: "playground-buttons" },
+        button("Balanced game", begin("balanced")),
+        button("Provoke mode collapse", begin("collapse")),
+        button("Provoke a dominant discriminator", begin("dominance")),
+        button("Cure (no reset)", () => this.cure()),
+      ),
+      this.medicine.field,
     );
   }
 
@@ -184,8 +210,9 @@ class Laboratory {
   }
 
   cure() {
-    this.apply(EXPERIMENTS.cure);
-    this.announce("Balanced, with an R1 penalty; the networks stay as they are.");
+    const { name, settings } = CURES[this.medicine.input.value];
+    this.apply(settings);
+    this.announce(`Balanced, with ${name}; the networks stay as they are.`);
   }
 
   change(name, value) {

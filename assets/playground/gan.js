@@ -25,6 +25,8 @@ export const DEFAULTS = {
   dSteps: 1,
   gSteps: 1,
   r1: 0,
+  spectral: 0,
+  deviation: 0,
   gOptimizer: "adam",
   latentDim: 2,
   batch: 64,
@@ -36,7 +38,7 @@ export const DEFAULTS = {
 export class Game {
   constructor(toy, settings = {}) {
     this.toy = toy;
-    this.set({ ...DEFAULTS, ...settings });
+    this.settings = { ...DEFAULTS, ...settings };
     const { latentDim, hidden, seed } = this.settings;
     this.latentDim = latentDim;
     this.random = uniform(seed);
@@ -46,10 +48,12 @@ export class Game {
     this.fixed = this.noise(1000); // always the same noise for the picture
     this.real = draw(toy, 1000, this.random, this.normal);
     this.rounds = 0;
+    this.set({});
   }
 
   set(settings) {
     this.settings = { ...this.settings, ...settings };
+    this.discriminator.set(this.settings);
   }
 
   noise(n) {
@@ -81,6 +85,7 @@ export class Game {
     const d = this.discriminator;
     if (this.settings.r1 > 0) d.penalise(real, n, this.settings.r1);
     const realLogits = d.forward(real, n);
+    this.spread = d.measured; // of a batch of real points
     d.backward(realLogits.map((a) => (sigmoid(a) - 1) / n));
     const fakeLogits = d.forward(fake, n);
     d.backward(fakeLogits.map((a) => sigmoid(a) / n));
@@ -124,7 +129,7 @@ export class Game {
       points[2 * i] = at(i % side);
       points[2 * i + 1] = -at(Math.floor(i / side));
     }
-    return this.discriminator.forward(points, side * side).map(sigmoid);
+    return this.discriminator.forward(points, side * side, this.spread).map(sigmoid);
   }
 
   coverage() {

@@ -5,6 +5,7 @@ const KINDS = {
   latent: () => import("./latent.js"),
   generator: () => import("./generator.js"),
   "gan-lab": () => import("./gan-lab.js"),
+  gpt: () => import("./gpt.js"),
 };
 
 async function start(figure) {

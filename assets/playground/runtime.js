@@ -1,4 +1,5 @@
-// Runs a small Keras network that tools/export_models.py has written to one file.
+// Runs a small Keras network that tools/export_models.py (a language model:
+// tools/export_gpt.py) has written to one file.
 //
 // The file: 8 bytes of magic; the header's length, uint32 (little-endian, as all here);
 // the header, JSON padded with blanks to a multiple of 4; the biases, float32; the
@@ -7,10 +8,10 @@
 const MAGIC = "GENAIBK1";
 
 /** Downloads a model.  @returns {Promise<Model>} */
-export async function load(url) {
+export async function load(url, Kind = Model) {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`The model could not be loaded (${answer.status}).`);
-  return new Model(await answer.arrayBuffer());
+  return new Kind(await answer.arrayBuffer());
 }
 
 export class Model {
@@ -24,12 +25,15 @@ export class Model {
     const weights = decodeHalf(new Uint16Array(buffer, 12 + length + 4 * header.biases));
     this.inputs = header.inputs;
     this.shape = header.shape; // of one output, e.g. [16, 16, 1]
-    this.layers = header.layers.map((layer) => {
+    this.header = header;
+    const bind = (layer) => {
       if (!(layer.kind in KINDS)) throw new Error(`Unknown layer. Received: ${layer.kind}`);
       const weight = layer.weight && weights.subarray(...layer.weight);
       const bias = layer.bias && biases.subarray(...layer.bias);
-      return { ...layer, weight, bias };
-    });
+      const scale = layer.scale && biases.subarray(...layer.scale);
+      return { ...layer, weight, bias, scale, layers: layer.layers?.map(bind) };
+    };
+    this.layers = header.layers.map(bind);
   }
 
   /**
@@ -50,6 +54,56 @@ export class Model {
   }
 }
 
+/**
+ * A GPT.  It remembers the text that it has read: what a longer text has in common with
+ * it at the start is not computed again (a cache of keys and values).
+ */
+export class LanguageModel extends Model {
+  /** @param {ArrayBuffer} buffer The whole file. */
+  constructor(buffer) {
+    super(buffer);
+    this.context = this.header.context; // most tokens that are looked at
+    this.alphabet = this.header.alphabet; // the characters in the order of their ids
+    this.forget();
+  }
+
+  forget() {
+    this.tokens = [];
+    this.logits = []; // of the token after each token
+    this.memory = new Map(); // by layer of attention: keys, values and weights, by token
+  }
+
+  /**
+   * Reads tokens, from the first on.
+   * @param {number[]} tokens Ids, from 1 to `context` of them.
+   * @returns {{logits: Float32Array[], maps: Float32Array[][][]}} The logits after each
+   *   token, and the weights of attention by layer, head and token that looks.
+   */
+  read(tokens) {
+    const { context, alphabet } = this;
+    if (tokens.length < 1 || tokens.length > context) {
+      throw new Error(`The model reads 1 to ${context} tokens. Received: ${tokens.length}`);
+    }
+    const wrong = tokens.find((id) => !(id >= 0 && id < alphabet.length));
+    if (wrong !== undefined) throw new Error(`Unknown token. Received: ${wrong}`);
+    let past = 0;
+    while (past < this.tokens.length && this.tokens[past] === tokens[past]) past += 1;
+    if (past < tokens.length) {
+      const run = { past, memory: this.memory };
+      const fresh = apply(this.layers, Int32Array.from(tokens.slice(past)), run);
+      this.logits.length = past;
+      for (let at = 0; at < fresh.length; at += alphabet.length) {
+        this.logits.push(fresh.subarray(at, at + alphabet.length));
+      }
+      this.tokens = [...tokens];
+    }
+    const maps = [...this.memory.values()].map(({ weights }) =>
+      weights.map((rows) => rows.slice(0, tokens.length)),
+    );
+    return { logits: this.logits.slice(0, tokens.length), maps };
+  }
+}
+
 /** IEEE half precision to single precision. */
 export function decodeHalf(bits) {
   return Float32Array.from(bits, (h) => {
@@ -61,9 +115,40 @@ export function decodeHalf(bits) {
   });
 }
 
-const KINDS = { dense, conv2d_transpose: convTranspose, leaky_relu: leakyRelu, tanh, sigmoid };
+const KINDS = {
+  dense,
+  conv2d_transpose: convTranspose,
+  leaky_relu: leakyRelu,
+  tanh,
+  sigmoid,
+  gelu,
+  embedding,
+  layer_norm: layerNorm,
+  residual,
+  attention,
+  unembedding,
+};
 
-function dense(x, { outputs, weight, bias }) {
+function apply(layers, x, run) {
+  return layers.reduce((y, layer) => KINDS[layer.kind](y, layer, run), x);
+}
+
+/** Of one vector, or of each row of a text. */
+function dense(x, layer) {
+  return byRow(x, layer.weight.length / layer.outputs, (row) => denseRow(row, layer));
+}
+
+/** Maps each row of `width` numbers to a row. */
+function byRow(x, width, map) {
+  if (x.length === width) return map(x);
+  const rows = [];
+  for (let at = 0; at < x.length; at += width) rows.push(map(x.subarray(at, at + width)));
+  const y = new Float32Array(rows.length * rows[0].length);
+  rows.forEach((row, r) => y.set(row, r * row.length));
+  return y;
+}
+
+function denseRow(x, { outputs, weight, bias }) {
   const y = new Float32Array(bias);
   for (let i = 0; i < x.length; i++) {
     const a = x[i];
@@ -118,4 +203,109 @@ function tanh(x) {
 
 function sigmoid(x) {
   return x.map((v) => 1 / (1 + Math.exp(-v)));
+}
+
+/** x times the chance that a standard Gaussian is below x. */
+function gelu(x) {
+  return x.map((v) => 0.5 * v * (1 + erf(v / Math.SQRT2)));
+}
+
+/** The error function to 1.5e-7 (Abramowitz and Stegun, 7.1.26). */
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const a = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
+  const sum = a.reduce((s, c) => (s + c) * t, 0);
+  return Math.sign(x) * (1 - sum * Math.exp(-x * x));
+}
+
+/** The row of the table that belongs to each token. */
+function embedding(tokens, { outputs, weight }) {
+  const y = new Float32Array(tokens.length * outputs);
+  tokens.forEach((id, t) => y.set(weight.subarray(id * outputs, (id + 1) * outputs), t * outputs));
+  return y;
+}
+
+/** The product of each state with all rows of the table, equation (16.3). */
+function unembedding(x, { inputs, weight }) {
+  const words = weight.length / inputs;
+  return byRow(x, inputs, (row) => {
+    const y = new Float32Array(words);
+    for (let w = 0, k = 0; w < words; w++) {
+      for (let i = 0; i < inputs; i++, k++) y[w] += row[i] * weight[k];
+    }
+    return y;
+  });
+}
+
+/** Each row: mean 0 and variance 1, then a factor and a shift for each feature. */
+function layerNorm(x, { scale, bias, epsilon }) {
+  const width = scale.length;
+  return byRow(x, width, (row) => {
+    let [mean, variance] = [0, 0];
+    for (const v of row) mean += v / width;
+    for (const v of row) variance += (v - mean) ** 2 / width;
+    const size = 1 / Math.sqrt(variance + epsilon);
+    return row.map((v, i) => (v - mean) * size * scale[i] + bias[i]);
+  });
+}
+
+/** x plus what its layers make of it. */
+function residual(x, { layers }, run) {
+  return apply(layers, x, run).map((v, i) => v + x[i]);
+}
+
+/**
+ * Causal attention of several heads, with rotary positions.  A row of x holds queries,
+ * keys and values of one token, each head after head.
+ */
+function attention(x, layer, { past, memory }) {
+  const { heads, width } = layer;
+  const size = width / heads;
+  const kept = memory.get(layer) ?? { keys: [], values: [], weights: [] };
+  memory.set(layer, kept);
+  kept.keys.length = kept.values.length = past;
+  for (let h = 0; h < heads; h++) (kept.weights[h] ??= []).length = past;
+  let position = past;
+  return byRow(x, 3 * width, (row) => {
+    const query = rotate(row.slice(0, width), size, position);
+    kept.keys.push(rotate(row.slice(width, 2 * width), size, position));
+    kept.values.push(row.slice(2 * width));
+    const y = new Float32Array(width);
+    for (let at = 0, h = 0; h < heads; h++, at += size) {
+      const weights = softmax(
+        kept.keys.map((key) => dot(query, key, at, at + size) / Math.sqrt(size)),
+      );
+      kept.weights[h].push(weights);
+      kept.values.forEach((value, t) => {
+        for (let i = at; i < at + size; i++) y[i] += weights[t] * value[i];
+      });
+    }
+    position += 1;
+    return y;
+  });
+}
+
+/** Turns the pairs of features of each head by angles that grow with the position. */
+function rotate(x, size, position) {
+  for (let i = 0; i < x.length; i += 2) {
+    const angle = position * 10000 ** (-(i % size) / size);
+    const [cos, sin, a, b] = [Math.cos(angle), Math.sin(angle), x[i], x[i + 1]];
+    x[i] = a * cos - b * sin;
+    x[i + 1] = a * sin + b * cos;
+  }
+  return x;
+}
+
+function dot(a, b, start, end) {
+  let sum = 0;
+  for (let i = start; i < end; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/** Numbers above 0 that sum to 1. */
+export function softmax(scores) {
+  const most = Math.max(...scores);
+  const sizes = Float64Array.from(scores, (v) => Math.exp(v - most));
+  const sum = sizes.reduce((a, b) => a + b);
+  return Float32Array.from(sizes, (v) => v / sum);
 }

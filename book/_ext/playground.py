@@ -9,7 +9,8 @@
     :::
 
 What the trainings took (``assets/models/training.json``) can be said on every page:
-``{{ decoder_training }}``, and ``{{ decoder_time }}`` for the time alone.
+``{{ decoder_training }}``, and ``{{ decoder_time }}`` for the time alone.  A language
+model also has ``{{ gpt_bits }}``, its bits per character of held-out text.
 
 Model and still picture lie in ``assets/models``, the scripts in ``assets/playground``.
 Model and scripts are copied under names that hold a hash of their contents, so that a
@@ -30,7 +31,13 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 #: Kinds of demo, and whether one needs a model.
-KINDS = {"latent": True, "generator": True, "gan-lab": False, "film": False}
+KINDS = {
+    "latent": True,
+    "generator": True,
+    "gan-lab": False,
+    "gpt": True,
+    "film": False,
+}
 GFLOPS = 300  # of matrix product: the machine that the book's times are given for
 WITHOUT_SCRIPT = "This picture is a still: the live demo needs JavaScript."
 
@@ -134,6 +141,8 @@ def substitutions(app: Sphinx) -> dict[str, str]:
             f"{duration(facts)} on two processor cores (at {GFLOPS} GFLOP/s of matrix "
             "product, without a graphics card)"
         )
+        if "bits" in facts:
+            found[f"{key}_bits"] = f"{facts['bits']:.2f}"
     return found
 
 

@@ -15,7 +15,7 @@ from browser.conftest import SITE, watch
 from tools import make_pdf
 
 MAX_WEIGHT = 600_000
-MODEL_WEIGHT = 750_000
+MODEL_WEIGHT = 300_000
 NAMES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
