@@ -74,3 +74,22 @@ def test_a_ratio_compares_within_a_round_and_takes_the_median():
         "dcgan torch": 0.9,
         "dcgan torch, Adam of Keras": 1.0,
     }
+
+
+def test_the_race_counts_from_the_first_time_a_distance_is_reached():
+    wgan = pytest.importorskip("benchmarks.wgan")
+    book = [{"seconds": t, "frechet": f} for t, f in ((1, 9.0), (2, 4.0), (3, 5.0))]
+    rival = [{"seconds": t, "frechet": f} for t, f in ((10, 9.5), (20, 4.5), (40, 3.0))]
+    rows = wgan.outrun(book, rival)
+    assert [r["book"] for r in rows] == [1, 2, None]
+    assert [r["share"] for r in rows] == [0.1, 0.1, None]
+
+
+def test_the_keras_wgan_gp_is_rebuilt_layer_for_layer():
+    wgan = pytest.importorskip("benchmarks.wgan")
+    model = wgan.keras_wgan_gp()
+    # what `summary` says of the example's networks
+    assert model.discriminator.count_params() == 4_305_409
+    assert model.generator.count_params() == 910_660
+    rate = float(model.optimizer.players["generator"].learning_rate)
+    assert (model.d_turns, round(rate, 6), model.latent_dim) == (3, 2e-4, 128)

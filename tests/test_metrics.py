@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
+from scipy.optimize import linprog
+from scipy.stats import wasserstein_distance
 
 from genai_utils import data, metrics
 from genai_utils.judge import load_judge
@@ -325,3 +327,50 @@ def test_one_class_is_a_class():
     assert metrics.expected_total_variation([0.5, 0.5], 1) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="`shares` must add up to 1"):
         metrics.total_variation(SOME, [0.5, 0.5001])
+
+
+def cheapest_plan(x, y, p, q):
+    """The transport problem as a linear programme over all plans."""
+    n, m = len(x), len(y)
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    costs = abs(x[:, None] - y).ravel()
+    return linprog(costs, A_eq=np.vstack([rows, columns]), b_eq=np.append(p, q)).fun
+
+
+def test_wasserstein_1d_against_a_linear_programme_and_scipy():
+    for n, m in ((1, 1), (5, 8), (30, 12)):
+        x, y = rng.normal(size=n), rng.normal(1, 2, m)
+        u, v = rng.uniform(0.1, 1, n), rng.uniform(0.1, 1, m)
+        found = metrics.wasserstein_1d(x, y, u, v)
+        assert found == pytest.approx(wasserstein_distance(x, y, u, v))
+        assert found == pytest.approx(cheapest_plan(x, y, u / u.sum(), v / v.sum()))
+        plain = wasserstein_distance(x, y)
+        assert metrics.wasserstein_1d(x, y) == pytest.approx(plain)
+        assert metrics.wasserstein_1d(y, x) == pytest.approx(plain)
+
+
+def test_wasserstein_1d_by_hand():
+    x = np.array([3, 1, 2])
+    assert metrics.wasserstein_1d(x, x[::-1]) == 0
+    assert metrics.wasserstein_1d(x, x + 4) == pytest.approx(4)
+    assert metrics.wasserstein_1d([0, 0, 0, 9], [0, 9, 9, 9]) == pytest.approx(4.5)
+    assert metrics.wasserstein_1d([0, 5], [0, 5], [3, 1], [1, 3]) == pytest.approx(2.5)
+    assert metrics.wasserstein_1d([0, 5], [0], [1, 0]) == 0  # no weight, no way
+    a, b = rng.normal(size=(2, 200))
+    by_order = abs(np.sort(a) - np.sort(b)).mean()
+    assert metrics.wasserstein_1d(a, b) == pytest.approx(by_order)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([[1.0]], [1.0]), "`a` must have 1 axes"),
+        (([1.0], [np.nan]), "`b` must"),
+        (([1.0], [1.0], [1.0, 2.0]), "`a_weights` must have shape"),
+        (([1.0], [1.0], None, [-1.0]), "`b_weights` must"),
+        (([1.0, 2.0], [1.0], [0.0, 0.0]), "`a_weights` must not all be 0"),
+    ],
+)
+def test_wasserstein_1d_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.wasserstein_1d(*arguments)
