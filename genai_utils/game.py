@@ -237,6 +237,18 @@ class Game(keras.Model):
         means = {key: sum(logs[key] for logs in seen) / len(seen) for key in seen[0]}
         return means.pop(""), means
 
+    def compiled_function(self, fn: Callable) -> Callable:
+        """Compile a function that generation calls very often.
+
+        Args:
+            fn: Takes and returns tensors; it may read the model's variables, and
+                changes none.
+
+        Returns:
+            A function of arrays or tensors that returns tensors.
+        """
+        return backends.compiled(fn, self)
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: a game has networks to call, but no single forward pass."""
         raise NotImplementedError(

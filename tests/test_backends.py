@@ -60,6 +60,39 @@ class Scalar(Game):
         return ops.mean(ops.square(self.net.w - x))
 
 
+def test_a_compiled_function_follows_the_variables_and_any_shape(monkeypatch):
+    if keras.backend.backend() == "tensorflow":  # XLA takes over at the third call
+        monkeypatch.setattr(backends._chosen, "PLAIN_CALLS", 2)
+    game = Scalar()
+    run = game.compiled_function(lambda x, n: (ops.sum(x) * game.net.w, x[:, n]))
+    for w in range(5):
+        game.net.w.assign(float(w))
+        for size in (2, 3):
+            x = np.arange(2.0 * size, dtype="float32").reshape(2, size)
+            total, column = run(x, np.int32(w % size))
+            assert float(total) == w * x.sum()
+            np.testing.assert_array_equal(ops.convert_to_numpy(column), x[:, w % size])
+    if keras.backend.backend() == "torch":
+        assert not total.requires_grad
+
+
+def test_a_compiled_function_sees_weights_that_come_later():
+    class Line(Scalar):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+            self.dense.build((None, 3))
+
+    game, x = Line(), np.ones((1, 3), "float32")
+    run = game.compiled_function(game.dense)
+    before = ops.convert_to_numpy(run(x))
+    game.dense.enable_lora(1)
+    game.dense.lora_kernel_a.assign(np.ones((3, 1)))
+    game.dense.lora_kernel_b.assign(np.ones((1, 2)))
+    after = ops.convert_to_numpy(run(x))
+    np.testing.assert_allclose(after, before + 3, rtol=1e-5)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="Keras has no replicas in one process"
 )

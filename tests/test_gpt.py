@@ -135,9 +135,36 @@ def test_steps_with_a_cache_are_the_full_pass(positions):
         found = special.log_softmax(logits, axis=-1)
         np.testing.assert_allclose(found, log_p[:, at - 1], atol=1e-4)
         assert cache.length == at and cache.keys.shape == (2, 12, 2, 8, 8)
-    assert first.length == 0 and not first.keys.any()  # not changed
+    assert first.length == 0 and not numpy(first.keys).any()  # not changed
     with pytest.raises(ValueError, match=r"`cache` must have room.*Received: 8 of 8"):
         gpt.step(X[:, :1], cache)
+
+
+def test_a_cache_grows_when_it_must(monkeypatch):
+    monkeypatch.setattr(module, "_ROOM", 2)
+    gpt = lively(positions="rotary")
+    cache, rooms = gpt.start_cache(12), []
+    for t in range(8):
+        logits, cache = gpt.step(X[:, t : t + 1], cache)
+        rooms.append(cache.keys.shape[3])
+    assert rooms == [2, 2, 8, 8, 8, 8, 8, 8]
+    log_p = special.log_softmax(logits, axis=-1)
+    np.testing.assert_allclose(log_p, log_softmax(gpt, X[:, :8])[:, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_cache_has_the_precision_of_the_network(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        gpt = lively()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    logits, cache = gpt.step(X[:, :4], gpt.start_cache(12))
+    assert keras.backend.standardize_dtype(cache.keys.dtype) == policy[6:]
+    assert logits.dtype == "float32"
+    full = log_softmax(gpt, X[:, :4])[:, -1]
+    atol = 0.02 if policy == "mixed_float16" else 0.15
+    np.testing.assert_allclose(special.log_softmax(logits, axis=-1), full, atol=atol)
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])

@@ -14,6 +14,7 @@ __all__ = [
     "apply_gradients",
     "batches",
     "compile_defaults",
+    "compiled",
     "configure",
     "device",
     "input_gradients",
@@ -29,6 +30,7 @@ _chosen = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
 apply_gradients = _chosen.apply_gradients
 batches = _chosen.batches
 compile_defaults = _chosen.compile_defaults
+compiled = _chosen.compiled
 configure = _chosen.configure
 device = _chosen.device
 input_gradients = _chosen.input_gradients

@@ -77,6 +77,18 @@ def compile_defaults(model: keras.Model, run_eagerly: bool) -> dict:
     return {}
 
 
+def compiled(fn: Callable, model: keras.Model) -> Callable:
+    """As in :mod:`genai_utils.backends.tensorflow`, at the first call."""
+
+    @jax.jit
+    def pure(values: list, *args: Any) -> Any:
+        pairs = list(zip(model.weights, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            return fn(*args)
+
+    return lambda *args: pure([v.value for v in model.weights], *args)
+
+
 def batches(arrays: tuple, batch_size: int, shuffle: bool) -> Any:
     """As in :mod:`genai_utils.backends.tensorflow`: Keras' own way is as good."""
     return None

