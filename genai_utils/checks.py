@@ -6,7 +6,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-__all__ = ["check_array", "check_choice", "check_images", "check_positive"]
+__all__ = [
+    "check_array",
+    "check_choice",
+    "check_images",
+    "check_labels",
+    "check_positive",
+]
 
 
 def check_array(
@@ -87,6 +93,53 @@ def check_images(x: object, name: str = "x") -> np.ndarray:
         ValueError: If an axis is missing or a value is not in [-1, 1].
     """
     return check_array(x, name, ndim=4, low=-1.0, high=1.0)
+
+
+def check_labels(
+    labels: object, n: int, num_classes: int | None, *, in_turn: bool = False
+) -> np.ndarray | None:
+    """Return the labels of ``n`` samples as a column, or say what is wrong with them.
+
+    Args:
+        labels: Classes ``(n,)``, or one for all.
+        n: How many samples there are.
+        num_classes: Number of classes; ``None`` for a model without.
+        in_turn: Whether ``None`` stands for 0, 1, 2, ... in turn.
+
+    Returns:
+        int32, shape ``(n, 1)``; ``None`` for a model without classes.
+
+    Raises:
+        TypeError: If they are not whole numbers.
+        ValueError: If one is not a class, there are not as many as samples, or the
+            model has no use for labels, or needs them and gets none.
+    """
+    if num_classes is None:
+        if labels is None:
+            return None
+        raise ValueError(
+            "`labels` are for a game with classes. Received: labels for a model "
+            "without. Make it with `num_classes`."
+        )
+    if labels is None:
+        if not in_turn:
+            raise ValueError(
+                f"`labels` must hold the classes of the {n} samples. Received: None. "
+                "Pass one for each sample, or one for all."
+            )
+        labels = np.arange(n) % num_classes
+    labels = check_array(labels, "labels", low=0, high=num_classes - 1)
+    if labels.dtype.kind == "f":
+        raise TypeError(
+            f"`labels` must hold whole numbers. Received: dtype {labels.dtype}. "
+            "Pass them as integers."
+        )
+    if labels.shape not in ((), (n,)):
+        raise ValueError(
+            f"`labels` must hold one class for each of the {n} samples, or one for "
+            f"all. Received: shape {labels.shape}. Check how the two were chosen."
+        )
+    return np.broadcast_to(labels, (n,)).astype("int32")[:, None]
 
 
 def check_positive(value: float, name: str, *, zero_ok: bool = False) -> float:

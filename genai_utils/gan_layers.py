@@ -237,7 +237,7 @@ class Augmentation(layers.Layer):
 
 @keras.saving.register_keras_serializable("genai_utils")
 class ConditionalBatchNormalization(layers.Layer):
-    r"""BatchNorm with a scale and a shift of its own for each class, eq. (14.7).
+    r"""BatchNorm with a scale and a shift of its own for each class, eq. (14.6).
 
     .. math:: \gamma_y \, \frac{h - m}{\sqrt{v + \varepsilon}} + \beta_y
 
@@ -250,8 +250,8 @@ class ConditionalBatchNormalization(layers.Layer):
         **kwargs: Passed to ``keras.layers.Layer``.
 
     Reference:
-        Dumoulin, Shlens and Kudlur (2017), equation 5, for one style of many; Miyato
-        and Koyama (2018) have it in a conditional generator.
+        Dumoulin, Shlens and Kudlur (2017), for one of many styles; Miyato and Koyama
+        (2018) have it in a conditional generator.
     """
 
     takes_labels = True
@@ -299,7 +299,7 @@ class ConditionalBatchNormalization(layers.Layer):
 
 @keras.saving.register_keras_serializable("genai_utils")
 class Projection(layers.Layer):
-    r"""The logit of a projection discriminator, eq. (14.8).
+    r"""The logit of a projection discriminator, eq. (14.7).
 
     .. math:: a(x, y) = w^\top h + b + e_y^\top h, \qquad h = \phi(x)
 
@@ -312,8 +312,8 @@ class Projection(layers.Layer):
         **kwargs: Passed to ``keras.layers.Layer``.
 
     Reference:
-        Miyato and Koyama (2018), equation 5; our :math:`h` is their
-        :math:`\phi(x)`, and our :math:`e_y` is their :math:`V^\top y`.
+        Miyato and Koyama (2018), section 3.  Our :math:`h` is their
+        :math:`\phi(x)`, and our :math:`e_y^\top` is their :math:`y^\top V`.
     """
 
     takes_labels = True

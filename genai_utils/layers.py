@@ -163,7 +163,7 @@ class AppendClass(layers.Layer):
     .. math:: (x, y) \mapsto [x;\, t_y]
 
     :math:`t_y` is the row :math:`y` of the unit matrix (one-hot), or of a table that
-    is learnt (an embedding).
+    is learnt (an embedding).  Before a dense layer this is eq. (14.5).
 
     Args:
         num_classes: Number of classes.
@@ -529,7 +529,7 @@ class VectorQuantizer(layers.Layer):
         num_codes: Number ``K`` of codes.
         dim: Length of each vector.
         update: ``"ema"``: each code is the moving average of the vectors that chose it,
-            eq. (8.5), and moves in :meth:`follow`; ``"loss"``: the codes are weights
+            eq. (8.4), and moves in :meth:`follow`; ``"loss"``: the codes are weights
             that a codebook loss trains.
         memory: What the average keeps in each step, in [0, 1) (``"ema"`` only).
         restart_below: A code that on average is chosen less often than this in a batch
@@ -613,7 +613,7 @@ class VectorQuantizer(layers.Layer):
         return z + ops.stop_gradient(self.lookup(self.nearest(z)) - z)
 
     def follow(self, z: Any, codes: Any) -> None:
-        """Move the codes towards the vectors that chose them, eq. (8.5), and restart.
+        """Move the codes towards the vectors that chose them, eq. (8.4), and restart.
 
         Args:
             z: Vectors of a batch, shape ``(..., dim)``.

@@ -15,6 +15,7 @@ from genai_utils.game import Game
 from genai_utils.models.gan import make_dcgan, make_dense_gan, make_toy_gan
 from genai_utils.models.gpt import make_gpt
 from genai_utils.models.vae import make_conv_vae, make_dense_vae
+from genai_utils.models.vqvae import make_vqvae
 from genai_utils.optimizers import AveragingAdam
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
@@ -72,7 +73,8 @@ class Recipe:
         Args:
             x: Samples ``(n, ...)``.
             seed: As in :meth:`model`.
-            **kwargs: Those of ``Game.fit``; they replace the recipe's.
+            **kwargs: Those of ``Game.fit``, such as the labels ``y`` of a conditional
+                game; they replace the recipe's.
         """
         settings = {"batch_size": self.batch_size, "epochs": self.epochs, "verbose": 0}
         model = self.model(seed)
@@ -93,11 +95,44 @@ RECIPES = {
     "digits_conv_vae": Recipe(
         make_conv_vae, "digits", _VAE, 64, 60, arguments={"latent_dim": 8}
     ),
+    "digits_vqvae": Recipe(
+        make_vqvae,
+        "digits",
+        {"vqvae": 2e-3},
+        64,
+        20,
+        arguments={"num_codes": 32, "dim": 8},
+    ),
     "digits_dense_gan": Recipe(
         make_dense_gan, "digits", dict.fromkeys(_DCGAN, 2e-4), 64, 60, (0.5, 0.999)
     ),
     "digits_dcgan": Recipe(
         make_dcgan, "digits", _DCGAN, 64, 20, (0.5, 0.999), {"generator": 0.99}
+    ),
+    "digits_wgan_gp": Recipe(
+        make_dcgan,
+        "digits",
+        {"discriminator": 5e-4, "generator": 1e-3},
+        64,
+        6,
+        (0.5, 0.9),
+        arguments={
+            "filters": (32, 16),
+            "dropout": 0.0,
+            "loss": "wasserstein_gp",
+            "d_turns": 5,
+            "gp_weight": 10.0,
+        },
+    ),
+    "digits_conditional_gan": Recipe(
+        make_dcgan,
+        "digits",
+        _DCGAN,
+        64,
+        20,
+        (0.5, 0.999),
+        {"generator": 0.99},
+        {"num_classes": 10},
     ),
     "mnist_conv_vae": Recipe(
         make_conv_vae,

@@ -25,7 +25,7 @@ __all__ = [
     "to_eps",
 ]
 
-#: What a network may predict: the noise, the clean data, or their mixture ``v``.
+#: A network may predict the noise, the clean data, or their mixture ``v``.
 KINDS = ("eps", "x0", "v")
 
 

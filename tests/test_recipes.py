@@ -42,7 +42,8 @@ def test_a_recipe_makes_a_model_that_trains_on_its_data(name):
     recipe = get_recipe(name)
     model = recipe.model(seed=3)
     x = samples(recipe)
-    history = model.fit(x, batch_size=4, verbose=0).history
+    y = np.arange(4) if "num_classes" in recipe.arguments else None
+    history = model.fit(x, y, batch_size=4, verbose=0).history
     assert all(np.isfinite(v).all() for v in history.values())
     for player, optimizer in model.optimizer.players.items():
         rate = float(ops.convert_to_numpy(optimizer.learning_rate))
@@ -91,13 +92,19 @@ def chapter_knobs(number):
     [
         ("07", "digits_dense_vae"),
         ("07", "digits_conv_vae"),
+        ("08", "digits_vqvae"),
         ("09", "ring_gan"),
         ("11", "digits_dcgan"),
+        ("14", "digits_conditional_gan"),
+        ("13", "digits_wgan_gp"),
     ],
 )
 def test_the_chapters_show_the_settings_of_the_recipes(number, name):
     knobs, recipe = chapter_knobs(number), get_recipe(name)
     assert (knobs["EPOCHS"], knobs["BATCH_SIZE"]) == (recipe.epochs, recipe.batch_size)
+    if name == "digits_vqvae":
+        wanted = {"num_codes": knobs["NUM_CODES"], "dim": knobs["DIM"]}
+        assert (recipe.arguments, recipe.rates["vqvae"]) == (wanted, knobs["RATE"])
     if "D_RATE" in knobs:
         assert recipe.rates["discriminator"] == knobs["D_RATE"]
         assert recipe.rates["generator"] == knobs["G_RATE"]

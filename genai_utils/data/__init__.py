@@ -4,7 +4,7 @@ Nothing but :func:`load` of a published set ever asks the network.
 """
 
 from genai_utils.data.bpe import BytePairs
-from genai_utils.data.images import digits, load, shapes
+from genai_utils.data.images import digits, load, outlines, shapes
 from genai_utils.data.mess import (
     FAULTS,
     copy_pairs,
@@ -40,6 +40,7 @@ __all__ = [
     "messy_digits",
     "near_copies",
     "near_duplicates",
+    "outlines",
     "perceptual_hash",
     "shapes",
     "shifted",

@@ -11,7 +11,7 @@ import numpy as np
 from genai_utils.checks import check_choice, check_positive
 from genai_utils.data.fetch import fetch, registry
 
-__all__ = ["digits", "load", "shapes"]
+__all__ = ["digits", "load", "outlines", "shapes"]
 
 _SPLITS = ("train", "test", "all")
 
@@ -74,10 +74,54 @@ def shapes(
         0.6), ``"x"`` and ``"y"`` (centre, -0.35 to 0.35), ``"angle"`` (radians, within
         the shape's symmetry; 0 for a disc).
     """
+    edge, factors = _edges(n, size, np.random.default_rng(seed))
+    return _pixels(-edge * size), factors
+
+
+def outlines(
+    n: int, size: int = 16, seed: int = 0, stripes: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw pairs of images: the outline of a shape, and the same shape filled.
+
+    The outline decides the filling, or, with stripes, all but their phase.  The shapes
+    are those of :func:`shapes`.
+
+    Args:
+        n: How many pairs, at least 1.
+        size: Height and width in pixels, at least 8.
+        seed: Seed of the draw.
+        stripes: Whether to fill with upright stripes, a cosine with a period of a
+            quarter of the width and a phase drawn uniformly for each image, which goes
+            from paper to ink; else with ink.
+
+    Returns:
+        Outlines and filled shapes, each ``(n, size, size, 1)``, float32 in [-1, 1].
+    """
+    rng = np.random.default_rng(seed)
+    edge, _ = _edges(n, size, rng)
+    outline, filled = _pixels(2.0 - np.abs(edge) * size), _pixels(-edge * size)
+    if stripes:
+        angle = 8 * np.pi * (np.arange(size) + 0.5) / size
+        wave = np.cos(angle + rng.uniform(0, 2 * np.pi, (n, 1, 1)))  # (n, 1, size)
+        filled = (0.5 * (filled + 1) * (wave[..., None] + 1) - 1).astype("float32")
+    return outline, filled
+
+
+def _pixels(ink: np.ndarray) -> np.ndarray:
+    """Ink ``(n, H, W)``, cut to [-1, 1], as images."""
+    return np.clip(ink, -1.0, 1.0).astype("float32")[..., None]
+
+
+def _edges(
+    n: int, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """How far each pixel lies beyond the boundary of a shape, and the shapes' factors.
+
+    Distances ``(n, size, size)`` are in units of half the image, negative inside.
+    """
     check_positive(n, "n")
     if size < 8:
         raise ValueError(f"`size` must be at least 8. Received: {size}. Enlarge it.")
-    rng = np.random.default_rng(seed)
     kind = rng.integers(3, size=n)
     scale = rng.uniform(0.3, 0.6, n)
     cx, cy = rng.uniform(-0.35, 0.35, (2, n))
@@ -96,9 +140,8 @@ def shapes(
             a = angle[mine, None, None] + 2 * np.pi * k / sides
             side = u[mine] * np.cos(a) + v[mine] * np.sin(a)
             edge[mine] = np.maximum(edge[mine], side - r * np.cos(np.pi / sides))
-    x = np.clip(-edge * size, -1.0, 1.0).astype("float32")[..., None]
     factors = {"shape": kind, "scale": scale, "x": cx, "y": cy, "angle": angle}
-    return x, factors
+    return edge, factors
 
 
 def load(name: str, split: str = "train") -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ from genai_utils.schedules import (
     to_eps,
 )
 
-__all__ = ["Diffusion", "make_image_diffusion", "make_point_diffusion"]
+__all__ = ["Diffusion", "make_image_diffusion", "make_point_diffusion", "noise_time"]
 
 
 @keras.saving.register_keras_serializable("genai_utils")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +12,30 @@ import numpy as np
 from keras import layers, ops
 
 from genai_utils import losses
-from genai_utils.checks import check_choice, check_positive
+from genai_utils.checks import check_choice, check_labels, check_positive
 from genai_utils.game import Field, Game, Player
-from genai_utils.gan_layers import MinibatchDeviation, SpectralNormalization
-from genai_utils.layers import conv_half, conv_twice, dense_stack, halved, seeded
+from genai_utils.gan_layers import (
+    ConditionalBatchNormalization,
+    MinibatchDeviation,
+    Projection,
+    SpectralNormalization,
+)
+from genai_utils.layers import (
+    AppendClass,
+    conv_half,
+    conv_twice,
+    dense_stack,
+    first_shape,
+    halved,
+    network,
+    seeded,
+)
 
-__all__ = ["GAN", "make_dcgan", "make_dense_gan", "make_toy_gan"]
+__all__ = ["GAN", "WAYS", "make_dcgan", "make_dense_gan", "make_toy_gan"]
+
+#: How a label may enter the networks of a conditional game.
+WAYS = ("concatenate", "embedding", "projection")
+_WIDTH = 8  # of an embedding that is appended
 
 _LOSSES = {
     "non_saturating": (losses.minimax_d, losses.non_saturating_g),
@@ -89,7 +108,7 @@ class GAN(Game):
         self.data = Field("float32", *self.data_range)
         if num_classes is not None:
             self.condition = Field("int32", 0, num_classes - 1)
-        self.latent_dim = _first(generator.input_shape)[-1]
+        self.latent_dim = first_shape(generator)[-1]
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -157,22 +176,10 @@ class GAN(Game):
         check_positive(n, "n")
         rng = np.random.default_rng(seed)
         z = rng.standard_normal((n, self.latent_dim)).astype("float32")
-        inputs = _with(z, self._labels(n, labels))
+        y = check_labels(labels, n, self.num_classes, in_turn=True)
+        inputs = _with(z, () if y is None else (y,))
         made = self.generator.predict(inputs, batch_size=500, verbose=0)
         return made.astype("float32")
-
-    def _labels(self, n: int, labels: Any) -> tuple:
-        """Labels ``(n, 1)`` of a game with classes, in a tuple; else an empty one."""
-        if self.num_classes is None:
-            if labels is None:
-                return ()
-            raise ValueError(
-                "`labels` are for a game with classes. Received: labels for a model "
-                "without. Make it with `num_classes`."
-            )
-        labels = np.arange(n) % self.num_classes if labels is None else labels
-        labels = self.condition.check(np.broadcast_to(labels, (n,)), "labels")
-        return (labels[:, None],)
 
     def _settings(self) -> dict:
         names = ("generator", "discriminator", "gp_weight", "d_turns", "r1_weight")
@@ -186,11 +193,6 @@ def _with(x: Any, labels: tuple) -> Any:
     return [x, *labels] if labels else x
 
 
-def _first(shape: Any) -> tuple:
-    """The shape of a network's first input, whether it has one or several."""
-    return shape[0] if isinstance(shape[0], (list, tuple)) else shape
-
-
 def _check_networks(
     generator: keras.Model, discriminator: keras.Model, num_classes: int | None
 ) -> None:
@@ -202,7 +204,7 @@ def _check_networks(
                 f"`num_classes={num_classes}`. Received: a network that takes "
                 f"{len(net.inputs)}. A game with classes feeds [x, labels]."
             )
-    takes = _first(discriminator.input_shape)[1:]
+    takes = first_shape(discriminator)[1:]
     if generator.output_shape[1:] != takes:
         raise ValueError(
             "`generator` must return what `discriminator` takes. Received: "
@@ -234,6 +236,8 @@ def make_toy_gan(
     seed: int = 0,
     spectral: bool = False,
     minibatch: bool = False,
+    num_classes: int | None = None,
+    how: str = "concatenate",
     **kwargs: Any,
 ) -> GAN:
     """Make a GAN for points in the plane.
@@ -244,6 +248,11 @@ def make_toy_gan(
         seed: Seed of weights and noise.
         spectral: Whether the discriminator's layers have spectral norm 1.
         minibatch: Whether the discriminator sees how much a batch varies.
+        num_classes: Number of classes of a conditional game; ``None`` for a game
+            without.
+        how: How labels enter, one of ``WAYS``: appended to noise and points, one-hot
+            (``"concatenate"``) or as a learnt ``"embedding"``; or appended to the noise
+            one-hot, with a ``"projection"`` discriminator.
         **kwargs: Those of :class:`GAN`.
 
     Returns:
@@ -255,17 +264,36 @@ def make_toy_gan(
     d: list = []
     for dense in dense_stack(hidden, weights, **linear):
         d += [_limited(dense, spectral)] + [layers.ReLU()] * spectral
-    dense = layers.Dense(1, use_bias=not spectral, **next(weights))
-    d += [MinibatchDeviation()] * minibatch + [_limited(dense, spectral)]
-    generator = keras.Sequential([layers.Input((latent_dim,)), *g], name="generator")
-    discriminator = keras.Sequential([layers.Input((2,)), *d], name="discriminator")
-    free = {"data_range": (None, None)}
+    last = _logit(weights, spectral, num_classes, how)
+    d += [MinibatchDeviation()] * minibatch + [last]
+    g = _appended(num_classes, check_choice(how, "how", WAYS), True, seed) + g
+    d = _appended(num_classes, how, False, seed + 1) + d
+    generator = network(g, (latent_dim,), num_classes, "generator")
+    discriminator = network(d, (2,), num_classes, "discriminator")
+    free = {"data_range": (None, None), "num_classes": num_classes}
     return GAN(generator, discriminator, seed=seed, **free | kwargs)
 
 
 def _limited(layer: layers.Layer, spectral: bool) -> layers.Layer:
     """The layer itself, or divided by its spectral norm."""
     return SpectralNormalization(layer) if spectral else layer
+
+
+def _appended(num_classes: int | None, how: str, always: bool, seed: int) -> list:
+    """A layer that appends labels to what comes in, where that is how they enter."""
+    if num_classes is None or (how == "projection" and not always):
+        return []
+    return [AppendClass(num_classes, _WIDTH if how == "embedding" else None, seed)]
+
+
+def _logit(weights: Any, spectral: bool, num_classes: int | None, how: str) -> Any:
+    """The last layer of a discriminator, which may look at the labels."""
+    units = [1] if num_classes is None or how != "projection" else [1, num_classes]
+    linear = [
+        _limited(layers.Dense(n, use_bias=n == 1 and not spectral, **w), spectral)
+        for n, w in zip(units, weights, strict=False)
+    ]
+    return linear[0] if len(linear) == 1 else Projection(*linear)
 
 
 def make_dense_gan(
@@ -323,6 +351,8 @@ def make_dcgan(
     dropout: float = 0.3,
     spectral: bool = False,
     minibatch: bool = False,
+    num_classes: int | None = None,
+    how: str = "projection",
     **kwargs: Any,
 ) -> GAN:
     """Make a convolutional GAN that doubles the image once for each width.
@@ -336,47 +366,53 @@ def make_dcgan(
         dropout: Share of the discriminator's units that is dropped, in [0, 1).
         spectral: Whether the discriminator's layers have spectral norm 1.
         minibatch: Whether the discriminator sees how much a batch varies.
+        num_classes: Number of classes of a conditional game; ``None`` for a game
+            without.
+        how: How labels enter, one of ``WAYS``.  ``"concatenate"`` appends them one-hot
+            to noise and images.  The others give the generator class-conditional
+            norms; the discriminator gets an ``"embedding"`` appended to the image, or
+            is a ``"projection"`` discriminator.
         **kwargs: Those of :class:`GAN`.
 
     Returns:
         The model, not compiled.
 
     Raises:
-        ValueError: If the image cannot be halved that often.
+        ValueError: If the image cannot be halved that often, or ``how`` is unknown.
 
     Reference:
         Radford, Metz and Chintala (2016), section 3.  BatchNorm stands in the
         generator alone, and dropout in the discriminator.  Its last convolution
-        halves once more than the generator doubles.
+        halves once more than the generator doubles.  Mirza and Osindero (2014), Miyato
+        and Koyama (2018) for the labels.
     """
     height, width, channels = halved(image_shape, len(filters))
+    check_choice(how, "how", WAYS)
     weights = seeded(seed, lambda s: keras.initializers.RandomNormal(0.0, 0.05, s))
+    norm = layers.BatchNormalization
+    if num_classes is not None and how != "concatenate":
+        norm = functools.partial(ConditionalBatchNormalization, num_classes)
+    g = _appended(num_classes, how, False, seed) if how == "concatenate" else []
     small = (height, width, filters[0])
-    g: list = [
-        layers.Input((latent_dim,)),
+    g += [
         layers.Dense(math.prod(small), use_bias=False, **next(weights)),
         layers.Reshape(small),  # (B, H / factor, W / factor, filters[0])
-        layers.BatchNormalization(momentum=0.9),
+        norm(momentum=0.9),
         layers.ReLU(),
     ]
     for f in filters[1:]:
-        g += [
-            conv_twice(f, weights, use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.ReLU(),
-        ]
+        g += [conv_twice(f, weights, use_bias=False), norm(momentum=0.9), layers.ReLU()]
     g += [conv_twice(channels, weights, activation="tanh")]
-    d: list = [layers.Input(image_shape)]
+    d = _appended(num_classes, how, False, seed)
     for i, f in enumerate((*filters[::-1], 2 * filters[0])):
         d += [
             _limited(conv_half(f, weights, use_bias=not spectral), spectral),
             layers.LeakyReLU(0.2),
             layers.Dropout(dropout, seed=seed + i),
         ]
-    last = layers.Dense(1, use_bias=not spectral, **next(weights))
-    d += [MinibatchDeviation()] * minibatch
-    d += [layers.Flatten(), _limited(last, spectral)]
-    generator = keras.Sequential(g, name="generator")
-    return GAN(
-        generator, keras.Sequential(d, name="discriminator"), seed=seed, **kwargs
-    )
+    last = _logit(weights, spectral, num_classes, how)
+    d += [MinibatchDeviation()] * minibatch + [layers.Flatten(), last]
+    generator = network(g, (latent_dim,), num_classes, "generator")
+    discriminator = network(d, image_shape, num_classes, "discriminator")
+    kwargs = {"num_classes": num_classes} | kwargs
+    return GAN(generator, discriminator, seed=seed, **kwargs)
