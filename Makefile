@@ -23,7 +23,7 @@ unexport MPLBACKEND
 	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
 	student lock clean mutants \
 	bench-steps bench-scale bench-gpu bench-quality bench-laptop bench-book \
-	bench-pages bench-site
+	bench-pages bench-site bench-decoding bench-cures bench-wgan bench-conditional
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -146,6 +146,12 @@ bench-quality: setup  ## quality of the pictures against seconds of training
 
 bench-laptop: setup  ## the DCGAN in seconds of a slow laptop
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.laptop
+
+bench-decoding: .venv-engines/.torch  ## tokens a second with a KV cache and without
+	.venv-engines/bin/python -m benchmarks.decoding
+
+bench-cures bench-wgan bench-conditional: setup  ## the tables of chapters 12, 13 and 14
+	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.$(@:bench-%=%)
 
 bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets
 	$(BIN)/python -m benchmarks.book $(PARTS)

@@ -20,7 +20,13 @@ from benchmarks.common import RESULTS
 BOOK = Path(__file__).parent.parent / "book"
 PAGES = (BOOK / "status.md", BOOK / "benchmarks.md")
 FIGURES = BOOK / "figures"
-FILES = ("steps", "scale", "gpu", "quality", "laptop", "book", "operations")
+CHAPTERS = {
+    "decoding": "Chapter 17: tokens a second, with a KV cache and without",
+    "cures": "Chapter 12: cures of a collapse, over five seeds",
+    "conditional": "Chapter 14: training speed, and a digit to order",
+    "wgan": "Chapter 13: WGAN-GP",
+}
+FILES = ("steps", "scale", "gpu", "quality", "laptop", "book", "operations", *CHAPTERS)
 MISSING = "Not measured yet."
 LINES = ("-", "--", ":", "-.")
 MARKS = "osD^v<>ph*"
@@ -202,12 +208,26 @@ def scale(results: dict[str, dict]) -> str:
     """How the measurements change with size, as they are in the file."""
     if "scale" not in results:
         return MISSING
+    return "\n\n".join(parts(results["scale"]))
+
+
+def parts(result: dict) -> list[str]:
+    """Write whatever a result file holds, table after table."""
     text = []
-    for key, value in results["scale"].items():
-        if key != "machine":
+    for key, value in result.items():
+        if key not in ("machine", "dates"):
             text += [] if key == "rows" else [f"**{words(key).capitalize()}**"]
             text.append(plain(value, ("what", "value")))
-    return "\n\n".join(text)
+    return text
+
+
+def chapters(results: dict[str, dict]) -> str:
+    """What single chapters are measured by, as it is in their files."""
+    text = []
+    for name, title_of in CHAPTERS.items():
+        if name in results:
+            text += [f"**{title_of}** (`make bench-{name}`)", *parts(results[name])]
+    return "\n\n".join(text) if text else MISSING
 
 
 def gpu(results: dict[str, dict]) -> str:
@@ -813,6 +833,7 @@ BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
     "steps": steps,
     "scale": scale,
     "gpu": gpu,
+    "chapters": chapters,
     "quality": quality,
     "laptop": laptop,
     "notebooks": notebooks,
@@ -821,7 +842,7 @@ BLOCKS: dict[str, Callable[[dict[str, dict]], str]] = {
 
 
 #: What stands folded, below the charts.
-FOLDED = ("quality", "laptop", "steps", "scale", "gpu", "machines")
+FOLDED = ("quality", "laptop", "steps", "scale", "gpu", "chapters", "machines")
 
 
 def filled(text: str, results: dict[str, dict]) -> str:
