@@ -48,10 +48,12 @@ def within(judge: Any, found: list, x: np.ndarray, y: np.ndarray) -> list[float]
     """
     from genai_utils.metrics import total_variation
 
-    return [
-        round(total_variation(fit.predict(judge.features(x[y == k])), shares), 3)
-        for k, (fit, shares) in enumerate(found)
-    ]
+    lost = []
+    for k, (fit, shares) in enumerate(found):
+        mine = x[y == k]  # of a free model perhaps none: then all is lost
+        got = fit.predict(judge.features(mine)) if len(mine) else None
+        lost.append(1.0 if got is None else round(total_variation(got, shares), 3))
+    return lost
 
 
 def quality(seed: int, epochs: int | None = None) -> dict:
