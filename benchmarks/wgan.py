@@ -254,7 +254,7 @@ class Slipped(GAN):
     slip = "uniform"
 
     def _d_loss(self, x: Any, training: bool) -> tuple[Any, dict]:
-        fake = ops.stop_gradient(self._fakes(x, (), training))
+        fake = ops.stop_gradient(self._fakes(x, training))
         real, made = (self.discriminator(v, training=training) for v in (x, fake))
         loss = losses.wasserstein_d(real, made) + self.gp_weight * self._penalty(
             x, fake

@@ -214,7 +214,7 @@ def test_samples_are_what_the_generator_makes_of_numpys_noise():
 
 
 def first_fakes(gan):
-    return keras.ops.convert_to_numpy(gan._fakes(keras.ops.zeros((5, 2)), (), True))
+    return keras.ops.convert_to_numpy(gan._fakes(keras.ops.zeros((5, 2)), True))
 
 
 def test_settings_survive_the_way_through_a_configuration():

@@ -99,8 +99,8 @@ def test_two_players_of_one_name_are_refused():
 
 def test_each_turn_draws_new_noise():
     class Noted(GAN):
-        def _fakes(self, x, labels, training):
-            fake = super()._fakes(x, labels, training)
+        def _fakes(self, x, training, labels=()):
+            fake = super()._fakes(x, training, labels)
             self.noted.append(ops.convert_to_numpy(fake))
             return fake
 
@@ -125,8 +125,8 @@ def test_training_noise_has_the_distribution_that_sample_draws():
     same = keras.Sequential([keras.Input((6,)), keras.layers.Identity()])
     judge = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
     gan = GAN(same, judge, data_range=(None, None))  # its samples are its noise
-    parts = [ops.convert_to_numpy(gan._fakes(ops.zeros((50, 6)), (), True))]
-    parts += [ops.convert_to_numpy(gan._fakes(ops.zeros((9950, 6)), (), True))]
+    parts = [ops.convert_to_numpy(gan._fakes(ops.zeros((50, 6)), True))]
+    parts += [ops.convert_to_numpy(gan._fakes(ops.zeros((9950, 6)), True))]
     assert [len(p) for p in parts] == [50, 9950]
     for z in (np.concatenate(parts), gan.sample(10_000)):
         assert abs(z.mean(axis=0)).max() < 5 / 100  # 5 standard errors

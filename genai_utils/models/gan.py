@@ -122,7 +122,7 @@ class GAN(Game):
             Player("generator", g, self._g_loss),
         ]
 
-    def _fakes(self, x: Any, labels: tuple, training: bool) -> Any:
+    def _fakes(self, x: Any, training: bool, labels: tuple = ()) -> Any:
         noise = (ops.shape(x)[0], self.latent_dim)
         z = keras.random.normal(noise, seed=self.seed_generator)
         fake = self.generator(_with(z, labels), training=training)
@@ -135,7 +135,7 @@ class GAN(Game):
     def _d_loss(self, x: Any, *rest: Any) -> tuple[Any, dict]:
         *labels, training = rest  # a game with classes has labels (B,)
         labels = tuple(y[:, None] for y in labels)
-        fake = ops.stop_gradient(self._fakes(x, labels, training))
+        fake = ops.stop_gradient(self._fakes(x, training, labels))
         x = self._augmented(x, training)
         fake = ops.cast(fake, x.dtype)
 
@@ -160,7 +160,7 @@ class GAN(Game):
     def _g_loss(self, x: Any, *rest: Any) -> Any:
         *labels, training = rest
         labels = tuple(y[:, None] for y in labels)
-        fake = self._fakes(x, labels, training)
+        fake = self._fakes(x, training, labels)
         logits = self.discriminator(_with(fake, labels), training=training)
         return _LOSSES[self.loss_name][1](logits)
 
