@@ -83,7 +83,7 @@ linkcheck:
 	$(BIN)/python -m pytest tests/test_site.py
 
 browser:
-	$(BIN)/python -m pytest $(TWO) tests/browser
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/browser
 
 # The three backends share an environment of their own, so that .venv stays as pinned.
 .venv-engines/.ready: requirements-jax.txt pyproject.toml tools/install_kernel.py

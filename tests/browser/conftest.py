@@ -18,6 +18,15 @@ SITE = Path(__file__).parent.parent.parent / "_build" / "html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one page in one worker, and a file's others together."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        name = parameters.params.get("name") if parameters else None
+        group = name if isinstance(name, str) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def find_chromium() -> str | None:
     """Return the path of a Chromium: ``$CHROMIUM``, or one on the search path."""
     names = (os.environ.get("CHROMIUM"), *NAMES)
