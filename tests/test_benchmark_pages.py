@@ -244,11 +244,11 @@ def test_the_command_fails_if_a_budget_is_exceeded(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(book, "save", lambda name, results: written.append(name))
     monkeypatch.setattr(page, "main", lambda: written.append("pages"))
     monkeypatch.setattr(sys, "argv", ["book", "notebooks"])
-    monkeypatch.setitem(book.PARTS, "notebooks", lambda b: item()["notebooks"])
+    monkeypatch.setitem(book.PARTS, "notebooks", lambda b, *more: item()["notebooks"])
     assert book.main() == 0
     assert written == ["book", "pages"]  # before the next part, which may be the tests
     slow = item(seconds=99.0)["notebooks"]
-    monkeypatch.setitem(book.PARTS, "notebooks", lambda b: slow)
+    monkeypatch.setitem(book.PARTS, "notebooks", lambda b, *more: slow)
     assert book.main() == 1
     assert "99 s, budget 30 s" in capsys.readouterr().out
 
