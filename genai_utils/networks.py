@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from genai_utils.layers import halved, seeded
 
-__all__ = ["TimeFeatures", "make_time_mlp", "make_unet"]
+__all__ = ["TimeFeatures", "make_time_mlp", "make_unet", "predict_at"]
+
+_ROWS = 512  # at most so many at once
 
 
 @keras.saving.register_keras_serializable("genai_utils")
@@ -48,6 +51,35 @@ class TimeFeatures(layers.Layer):
     def get_config(self) -> dict:
         """Return what is needed to make the layer again."""
         return {**super().get_config(), "count": self.count}
+
+
+def predict_at(
+    network: keras.Model, x: np.ndarray, t: float, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Run a network of this module on any number of rows, all at one time.
+
+    Rows are filled up to powers of two: few shapes, few compilations.
+
+    Args:
+        network: Takes ``[x, t]``, or ``[x, t, labels]``.
+        x: Shape ``(n, ...)``.
+        t: The time, in [0, 1].
+        labels: Classes ``(n, 1)``, where the network takes them.
+
+    Returns:
+        float64, in the shape of ``x``.
+    """
+    size, parts = min(1 << (len(x) - 1).bit_length(), _ROWS), []
+    for i in range(0, len(x), size):
+        rows = x[i : i + size].astype("float32")
+        inputs = [
+            np.resize(rows, (size, *x.shape[1:])),
+            np.full((size, 1), t, "float32"),
+        ]
+        if labels is not None:
+            inputs.append(np.resize(labels[i : i + size], (size, 1)))
+        parts.append(network.predict_on_batch(inputs)[: len(rows)])
+    return np.concatenate(parts).astype("float64")
 
 
 def make_time_mlp(

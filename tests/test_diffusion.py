@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="`kind`"):
         diffusion.Diffusion(net, a, kind="noise")
     model = diffusion.Diffusion(net, a)
-    with pytest.raises(ValueError, match="`labels` are for a model with classes"):
+    with pytest.raises(ValueError, match="`labels` are for a game with classes"):
         model.sample(2, labels=1)
     with pytest.raises(ValueError, match="divisible by 4"):
         networks.make_unet((6, 6, 1), (8, 8, 8))

@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from genai_utils import samplers
-from genai_utils.checks import check_choice, check_positive
+from genai_utils.checks import check_choice, check_labels, check_positive
 from genai_utils.game import Field, Game, Player
-from genai_utils.networks import make_time_mlp, make_unet
+from genai_utils.networks import make_time_mlp, make_unet, predict_at
 from genai_utils.schedules import (
     KINDS,
     check_schedule,
@@ -89,31 +89,22 @@ class Diffusion(Game):
     def _loss(self, x: Any, *rest: Any) -> Any:
         *labels, training = rest
         batch = ops.shape(x)[0]
-        t = keras.random.randint((batch,), 1, self.num_steps + 1, seed=self._seeds)
-        alpha_bar = ops.take(ops.convert_to_tensor(self._levels), t)
-        times = ops.take(ops.convert_to_tensor(self._times), t)
-        a = ops.reshape(alpha_bar, (batch,) + (1,) * (len(x.shape) - 1))
-        eps = keras.random.normal(ops.shape(x), seed=self._seeds)
+        t = keras.random.randint(
+            (batch,), 1, self.num_steps + 1, seed=self.seed_generator
+        )
+        levels = ops.take(ops.convert_to_tensor(self.schedule.astype("float32")), t)
+        table = noise_time(self.schedule).astype("float32")
+        times = ops.take(ops.convert_to_tensor(table), t)
+        a = ops.reshape(levels, (batch,) + (1,) * (len(x.shape) - 1))
+        eps = keras.random.normal(ops.shape(x), seed=self.seed_generator)
         x_t = ops.sqrt(a) * x + ops.sqrt(1.0 - a) * eps
         inputs = [x_t, times[:, None], *(self._hidden(y) for y in labels)]
         found = ops.cast(self.network(inputs, training=training), "float32")
         return ops.mean(ops.square(found - from_eps(eps, x_t, a, self.kind)))
 
-    @property
-    def _seeds(self) -> keras.random.SeedGenerator:
-        return self.seed_generator
-
-    @property
-    def _levels(self) -> np.ndarray:
-        return self.schedule.astype("float32")
-
-    @property
-    def _times(self) -> np.ndarray:
-        return noise_time(self.schedule).astype("float32")
-
     def _hidden(self, labels: Any) -> Any:
         """Labels (B, 1), some of them replaced by the one that says nothing."""
-        u = keras.random.uniform(ops.shape(labels), seed=self._seeds)
+        u = keras.random.uniform(ops.shape(labels), seed=self.seed_generator)
         hidden = ops.full_like(labels, self.num_classes)
         return ops.where(u < self.label_dropout, hidden, labels)[:, None]
 
@@ -131,29 +122,15 @@ class Diffusion(Game):
             float64, same shape.
         """
         x_t = np.asarray(x_t, "float64")
-        n = len(x_t)
-        size = 1 << (n - 1).bit_length() if n <= 512 else 512  # few shapes to compile
-        parts = []
-        labels = np.broadcast_to(self._labels(labels), (n,))
-        for i in range(0, n, size):
-            rows = x_t[i : i + size]
-            part = np.resize(rows, (size, *x_t.shape[1:])).astype("float32")
-            inputs = [part, _column(noise_time(alpha_bar), size)]
-            if self.num_classes is not None:
-                inputs.append(np.resize(labels[i : i + size], size)[:, None])
-            parts.append(self.network.predict_on_batch(inputs)[: len(rows)])
-        found = np.concatenate(parts).astype("float64")
+        classes = self._labels(labels, len(x_t))
+        found = predict_at(self.network, x_t, noise_time(alpha_bar), classes)
         return to_eps(found, x_t, alpha_bar, self.kind)
 
-    def _labels(self, labels: Any) -> np.ndarray:
-        if labels is None:
-            return np.asarray(self.num_classes or 0, "int32")
-        if self.num_classes is None:
-            raise ValueError(
-                "`labels` are for a model with classes. Received: labels for a model "
-                "without. Make it with `num_classes`."
-            )
-        return self.condition.check(np.atleast_1d(labels), "labels")
+    def _labels(self, labels: Any, n: int) -> np.ndarray | None:
+        """Labels ``(n, 1)``, the one that says nothing where they are hidden."""
+        if labels is None and self.num_classes is not None:
+            return np.full((n, 1), self.num_classes, "int32")
+        return check_labels(labels, n, self.num_classes)
 
     def denoiser(self, labels: Any = None, guidance: float = 1.0) -> Any:
         """Return ``eps_fn(x_t, alpha_bar)`` for the functions of ``samplers``.
@@ -233,10 +210,6 @@ def noise_time(alpha_bar: Any) -> np.ndarray:
         Same shape; 0 for clean data, 1 for pure noise.
     """
     return 2 / np.pi * np.arccos(np.sqrt(alpha_bar))
-
-
-def _column(value: float, n: int) -> np.ndarray:
-    return np.full((n, 1), value, "float32")
 
 
 def _check_inputs(network: keras.Model, num_classes: int | None) -> None:

@@ -14,7 +14,7 @@ from genai_utils import losses, samplers
 from genai_utils.checks import check_array, check_positive
 from genai_utils.game import Field, Game, Player
 from genai_utils.layers import dense_stack, seeded
-from genai_utils.networks import make_time_mlp, make_unet
+from genai_utils.networks import make_time_mlp, make_unet, predict_at
 
 __all__ = [
     "CouplingFlow",
@@ -87,14 +87,7 @@ class FlowMatching(Game):
             x: Points or images, shape ``(n, ...)``.
             t: In [0, 1]; 0 is noise, 1 data.
         """
-        parts = []
-        size = min(1 << (len(x) - 1).bit_length(), 512)  # few shapes to compile
-        times = np.full((size, 1), t, "float32")
-        for i in range(0, len(x), size):
-            part = x[i : i + size].astype("float32")
-            full = np.resize(part, (size, *x.shape[1:]))
-            parts.append(self.network.predict_on_batch([full, times])[: len(part)])
-        return np.concatenate(parts).astype("float64")
+        return predict_at(self.network, x, t)
 
     def sample(
         self, n: int, seed: int = 0, *, steps: int = 20, method: str = "heun"

@@ -25,6 +25,7 @@ from genai_utils.layers import (
     conv_half,
     conv_twice,
     dense_stack,
+    fed,
     first_shape,
     halved,
     network,
@@ -125,7 +126,7 @@ class GAN(Game):
     def _fakes(self, x: Any, training: bool, labels: tuple = ()) -> Any:
         noise = (ops.shape(x)[0], self.latent_dim)
         z = keras.random.normal(noise, seed=self.seed_generator)
-        fake = self.generator(_with(z, labels), training=training)
+        fake = self.generator(fed(z, *labels), training=training)
         return self._augmented(fake, training)  # as many as there are in x
 
     def _augmented(self, x: Any, training: bool) -> Any:
@@ -140,7 +141,7 @@ class GAN(Game):
         fake = ops.cast(fake, x.dtype)
 
         def judge(v: Any) -> Any:
-            return self.discriminator(_with(v, labels), training=training)
+            return self.discriminator(fed(v, *labels), training=training)
 
         real_logits, fake_logits = judge(x), judge(fake)
         smoothed = (self.smoothing,) if self.smoothing and training else ()
@@ -161,7 +162,7 @@ class GAN(Game):
         *labels, training = rest
         labels = tuple(y[:, None] for y in labels)
         fake = self._fakes(x, training, labels)
-        logits = self.discriminator(_with(fake, labels), training=training)
+        logits = self.discriminator(fed(fake, *labels), training=training)
         return _LOSSES[self.loss_name][1](logits)
 
     def sample(self, n: int, seed: int = 0, labels: Any = None) -> np.ndarray:
@@ -177,7 +178,7 @@ class GAN(Game):
         rng = np.random.default_rng(seed)
         z = rng.standard_normal((n, self.latent_dim)).astype("float32")
         y = check_labels(labels, n, self.num_classes, in_turn=True)
-        inputs = _with(z, () if y is None else (y,))
+        inputs = fed(z, y)
         made = self.generator.predict(inputs, batch_size=500, verbose=0)
         return made.astype("float32")
 
@@ -186,11 +187,6 @@ class GAN(Game):
         names += ("smoothing", "augmentation", "num_classes", "seed")
         settings = {name: getattr(self, name) for name in names}
         return settings | {"loss": self.loss_name, "data_range": list(self.data_range)}
-
-
-def _with(x: Any, labels: tuple) -> Any:
-    """What a network takes: ``x``, or a list of ``x`` and the labels."""
-    return [x, *labels] if labels else x
 
 
 def _check_networks(
