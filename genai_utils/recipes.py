@@ -12,6 +12,8 @@ from typing import Any
 import keras
 
 from genai_utils.game import Game
+from genai_utils.models.diffusion import make_image_diffusion
+from genai_utils.models.flow import make_image_flow
 from genai_utils.models.gan import make_dcgan, make_dense_gan, make_toy_gan
 from genai_utils.models.gpt import make_gpt
 from genai_utils.models.vae import make_conv_vae, make_dense_vae
@@ -133,6 +135,36 @@ RECIPES = {
         (0.5, 0.999),
         {"generator": 0.99},
         {"num_classes": 10},
+    ),
+    "digits_diffusion": Recipe(
+        make_image_diffusion,
+        "digits",
+        {"diffusion": 2e-3},
+        64,
+        16,
+        (0.9, 0.99),
+        {"diffusion": 0.99},
+        {"patch": 2, "kind": "v"},
+    ),
+    "digits_conditional_diffusion": Recipe(
+        make_image_diffusion,
+        "digits",
+        {"diffusion": 2e-3},
+        64,
+        16,
+        (0.9, 0.99),
+        {"diffusion": 0.99},
+        {"patch": 2, "kind": "v", "num_classes": 10},
+    ),
+    "digits_flow": Recipe(
+        make_image_flow,
+        "digits",
+        {"flow": 2e-3},
+        64,
+        16,
+        (0.9, 0.99),
+        {"flow": 0.99},
+        {"patch": 2},
     ),
     "mnist_conv_vae": Recipe(
         make_conv_vae,
