@@ -23,7 +23,8 @@ unexport MPLBACKEND
 	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
 	student lock clean mutants \
 	bench-steps bench-scale bench-gpu bench-quality bench-laptop bench-book \
-	bench-pages bench-site bench-decoding bench-cures bench-wgan bench-conditional
+	bench-pages bench-site bench-decoding bench-cures bench-wgan bench-conditional \
+	bench-diffusion bench-shakespeare
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -150,7 +151,11 @@ bench-laptop: setup  ## the DCGAN in seconds of a slow laptop
 bench-decoding: .venv-engines/.torch  ## tokens a second with a KV cache and without
 	.venv-engines/bin/python -m benchmarks.decoding
 
-bench-cures bench-wgan bench-conditional: setup  ## the tables of chapters 12, 13 and 14
+bench-shakespeare: .venv-engines/.torch  ## a GPT against nanoGPT's recipe; long sums
+	.venv-engines/bin/python -m benchmarks.shakespeare
+
+# The tables of chapters 12, 13 and 14, and of Part V
+bench-cures bench-wgan bench-conditional bench-diffusion: setup  ## tables of chapters
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.$(@:bench-%=%)
 
 bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets

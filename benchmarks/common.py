@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib import metadata
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,38 @@ def seconds(action: Callable[[], Any]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
+
+
+def take_turns(
+    ways: dict[str, Callable[[], Any]], rounds: int, limit: float
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Time several ways to do one thing, round after round, in changing order.
+
+    A slow moment of the machine then meets all of them.
+
+    Args:
+        ways: What each way does, by name.
+        rounds: At least so many of each.
+        limit: Seconds to spend, at least.
+
+    Returns:
+        Seconds of the first call of each, which are not among the others, and of all
+        later calls.
+    """
+    first = {way: round(seconds(action), 2) for way, action in ways.items()}
+    took: dict[str, list[float]] = {way: [] for way in ways}
+    done, spent = 0, 0.0
+    while done < rounds or spent < limit:
+        for way in list(ways)[:: 1 if done % 2 else -1]:
+            took[way].append(seconds(ways[way]))
+            spent += took[way][-1]
+        done += 1
+    return first, took
+
+
+def faster(times: list[float], others: list[float]) -> float:
+    """Return how fast one way is against another: the median over rounds."""
+    return round(statistics.median(map(truediv, others, times)), 3)
 
 
 def matrix_product_speed(n: int = 2048, repeats: int = 7) -> float:

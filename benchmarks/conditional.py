@@ -12,12 +12,11 @@ import argparse
 import os
 import statistics
 from collections.abc import Callable
-from operator import truediv
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import save, seconds
+from benchmarks.common import faster, save, take_turns
 
 BATCH, STEPS, EPOCHS, SIZE = 128, 24, 2, 28
 ROUNDS, SECONDS = 5, 45  # at least
@@ -155,20 +154,13 @@ def speed(limit: float) -> dict:
         "fit": lambda: model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0),
         "loop": lambda: [loop(x, y) for _ in range(EPOCHS)],
     }
-    first = {way: round(seconds(run), 2) for way, run in ways.items()}
-    runs: dict[str, list[float]] = {way: [] for way in ways}
-    spent = 0.0
-    while len(runs["fit"]) < ROUNDS or spent < limit:
-        for way in list(ways)[:: 1 if len(runs["fit"]) % 2 else -1]:
-            took = seconds(ways[way])
-            spent += took
-            runs[way].append(EPOCHS * len(x) / took)
-    ratio = statistics.median(map(truediv, runs["fit"], runs["loop"]))
-    medians = {way: round(statistics.median(v)) for way, v in runs.items()}
+    first, took = take_turns(ways, ROUNDS, limit)
+    images = EPOCHS * len(x)
+    speeds = {w: round(images / statistics.median(t)) for w, t in took.items()}
     return {
-        "images_per_second": medians,
-        "ratio": round(ratio, 3),
-        "rounds": len(runs["fit"]),
+        "images_per_second": speeds,
+        "ratio": faster(took["fit"], took["loop"]),
+        "rounds": len(took["fit"]),
         "first_call_seconds": first,
     }
 

@@ -21,10 +21,12 @@ BOOK = Path(__file__).parent.parent / "book"
 PAGES = (BOOK / "status.md", BOOK / "benchmarks.md")
 FIGURES = BOOK / "figures"
 CHAPTERS = {
+    "shakespeare": "Chapter 16: a small GPT for minutes instead of seconds",
     "decoding": "Chapter 17: tokens a second, with a KV cache and without",
     "cures": "Chapter 12: cures of a collapse, over five seeds",
     "conditional": "Chapter 14: training speed, and a digit to order",
     "wgan": "Chapter 13: WGAN-GP",
+    "diffusion": "Part V: likelihoods, network calls, a race on MNIST",
 }
 FILES = ("steps", "scale", "gpu", "quality", "laptop", "book", "operations", *CHAPTERS)
 MISSING = "Not measured yet."
@@ -33,7 +35,13 @@ MARKS = "osD^v<>ph*"
 # Told apart with every kind of colour vision; the first is the book's own.
 COLOURS = ("#12558f", "#d55e00", "#009e73", "#a0468a", "#6b6b6b", "#8a6d00")
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-NETWORKS = {"dense_gan": "dense GAN", "dcgan": "DCGAN", "conv_vae": "VAE"}
+NETWORKS = {
+    "dense_gan": "dense GAN",
+    "dcgan": "DCGAN",
+    "conv_vae": "VAE",
+    "unet": "U-Net of diffusion",
+    "gpt": "GPT",
+}
 TITLES = {
     "dcgan": "book's DCGAN",
     "dense_gan": "book's dense GAN",

@@ -3,7 +3,8 @@
 Each engine runs in a process of its own.  The ways train one model and take turns,
 round after round, so that a slow moment of the machine meets all; ratios are medians
 over rounds, of which there are at least five and as many as fit into four minutes.  A
-call trains three short epochs; what a call of `fit` costs beside its steps comes apart.
+call trains one to three short epochs; what a call of `fit` costs beside its steps comes
+apart.
 """
 
 from __future__ import annotations
@@ -14,16 +15,24 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import truediv
 from typing import Any
 
-from benchmarks.common import matrix_product_speed, save, seconds
+from benchmarks.common import matrix_product_speed, save, seconds, take_turns
 
-BATCH, STEPS, EPOCHS = 128, 48, 3
+BATCH = 128
 ROUNDS, SECONDS = 5, 240  # at least, for each network
 ENGINES = ("tensorflow", "jax", "torch")
-NETWORKS = ("dense_gan", "dcgan", "conv_vae")
+NETWORKS = {  # batch, steps an epoch, epochs a call
+    "dense_gan": (BATCH, 48, 3),
+    "dcgan": (BATCH, 48, 3),
+    "conv_vae": (BATCH, 48, 3),
+    "unet": (64, 16, 1),
+    "gpt": (16, 48, 1),
+}
+RECIPES = {"unet": "mnist_diffusion", "gpt": "english_gpt"}
 # The C library of Linux gives large freed blocks back to the system, or keeps them, as
 # what the process did before has taught it; a page fault for each page is the price.
 # Here it keeps them, so that no way pays for another.  A reader sets these variables or
@@ -32,13 +41,19 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
 
 
 def make(network: str, size: int = 28) -> Any:
-    """Make one of the book's models for images (size, size, 1), compiled."""
+    """Make one of the book's models, compiled; ``size`` is the side of its images."""
     import keras
 
     from genai_utils.models.gan import make_dcgan, make_dense_gan
     from genai_utils.models.vae import make_conv_vae
+    from genai_utils.recipes import get_recipe
 
     keras.utils.set_random_seed(0)
+    if network in RECIPES:
+        recipe = get_recipe(RECIPES[network])
+        model = recipe.make(**recipe.arguments)
+        model.compile({n: keras.optimizers.Adam(r) for n, r in recipe.rates.items()})
+        return model
     if network == "conv_vae":
         model = make_conv_vae((size, size, 1), 16)
         model.compile(keras.optimizers.Adam(1e-3))
@@ -48,6 +63,16 @@ def make(network: str, size: int = 28) -> Any:
     adam = {n: keras.optimizers.Adam(2e-4) for n in ("discriminator", "generator")}
     model.compile(adam)
     return model
+
+
+def samples_for(network: str, n: int) -> Any:
+    """Return ``n`` samples such as a network is fed: tokens for the GPT, or noise."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    if network == "gpt":
+        return rng.integers(0, 62, (n, 33)).astype("int32")
+    return rng.uniform(-1, 1, (n, 28, 28, 1)).astype("float32")
 
 
 def tensorflow_loop(model: Any, batch: int = BATCH) -> Callable[[Any], None]:
@@ -210,6 +235,13 @@ def forward_flops(network: Any) -> float:
     return total
 
 
+def network_flops(network: Any) -> float:
+    """Return the operations of a U-Net, or of a GPT's weights on 32 tokens."""
+    if any(hasattr(layer, "kernel") for layer in network.layers):
+        return forward_flops(network)
+    return 2.0 * 32 * network.count_params()
+
+
 def round_flops(model: Any) -> float:
     """Return the floating-point operations of one round for one image.
 
@@ -218,6 +250,8 @@ def round_flops(model: Any) -> float:
     fakes, and through both for the generator, whose gradient passes through D but is
     not taken for D's weights.
     """
+    if hasattr(model, "network"):
+        return 3 * network_flops(model.network)
     if hasattr(model, "decoder"):
         return 3 * (forward_flops(model.encoder) + forward_flops(model.decoder))
     g, d = forward_flops(model.generator), forward_flops(model.discriminator)
@@ -228,26 +262,30 @@ def call_cost(model: Any, x: Any, step: float) -> float:
     """Return the milliseconds that a call of `fit` costs beside its steps."""
 
     def call() -> None:
-        model.fit(x[:BATCH], batch_size=BATCH, verbose=0)
+        model.fit(x, batch_size=len(x), verbose=0)
 
     call()
     return 1e3 * (statistics.median(seconds(call) for _ in range(ROUNDS)) - step)
 
 
-def ratio(fit: list, loop: list) -> float:
-    """Return how fast `fit` was against a loop: the median over rounds."""
-    return round(statistics.median(map(truediv, fit, loop)), 3)
+def repeated(loop: Callable[[Any], None], x: Any, epochs: int) -> Callable[[], None]:
+    """Return what runs a loop over ``x`` several times."""
+
+    def run() -> None:
+        for _ in range(epochs):
+            loop(x)
+
+    return run
 
 
-def worker(engine: str, limit: float) -> None:
+def worker(engine: str, limit: float, networks: Sequence[str]) -> None:
     """Measure every network on the engine of this process; print JSON lines.
 
     Args:
         engine: The Keras backend of this process.
         limit: Seconds to spend on each network, at least.
+        networks: Which to measure.
     """
-    import numpy as np
-
     from genai_utils.seeds import set_seed
 
     if engine == "torch":
@@ -255,26 +293,17 @@ def worker(engine: str, limit: float) -> None:
 
         set_seed()  # configures PyTorch as in a chapter
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    shape = (BATCH * STEPS, 28, 28, 1)
-    x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-    for network in NETWORKS:
-        model = make(network)
+    for network in networks:
+        batch, steps, epochs = NETWORKS[network]
+        model, x = make(network), samples_for(network, batch * steps)
         ways: dict[str, Callable] = {
-            "fit": lambda model=model: model.fit(
-                x, batch_size=BATCH, epochs=EPOCHS, verbose=0
-            )
+            "fit": partial(model.fit, x, batch_size=batch, epochs=epochs, verbose=0)
         }
         for way, make_loop in LOOPS[engine].items():
-            loop = make_loop(model)
-            ways[way] = lambda loop=loop: [loop(x) for _ in range(EPOCHS)]
-        first = {way: seconds(ways[way]) for way in ways}
-        runs: dict[str, list] = {way: [] for way in ways}
-        spent = 0.0
-        while len(runs["fit"]) < ROUNDS or spent < limit:
-            for way in list(ways)[:: 1 if len(runs["fit"]) % 2 else -1]:
-                took = seconds(ways[way])
-                spent += took
-                runs[way].append(EPOCHS * len(x) / took)
+            ways[way] = repeated(make_loop(model, batch), x, epochs)
+        first, took = take_turns(ways, ROUNDS, limit)
+        samples = epochs * len(x)
+        runs = {way: [samples / t for t in times] for way, times in took.items()}
         for way, values in runs.items():
             speed = statistics.median(values)
             row = {
@@ -284,10 +313,10 @@ def worker(engine: str, limit: float) -> None:
                 "images_per_second": round(speed),
                 "runs": [round(v) for v in values],
                 "mflop_an_image": round(round_flops(model) / 1e6, 2),
-                "first_call_seconds": round(first[way], 2),
+                "first_call_seconds": first[way],
             }
             if way == "fit":
-                row["call_ms"] = round(call_cost(model, x, BATCH / speed), 1)
+                row["call_ms"] = round(call_cost(model, x[:batch], batch / speed), 1)
             print("@" + json.dumps(row), flush=True)
     from benchmarks.parts import measure
 
@@ -317,7 +346,9 @@ def ratios(rows: list[dict]) -> dict[str, float]:
     """Map each network, engine and loop to the speed of `fit` against that loop."""
     runs = {(r["network"], r["engine"], r["way"]): r["runs"] for r in rows}
     return {
-        f"{n} {e}{way.removeprefix('loop')}": ratio(runs[n, e, "fit"], loop)
+        f"{n} {e}{way.removeprefix('loop')}": round(
+            statistics.median(map(truediv, runs[n, e, "fit"], loop)), 3
+        )
         for (n, e, way), loop in runs.items()
         if way != "fit"
     }
@@ -330,9 +361,10 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="for each network, at least"
     )
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     wanted = parser.parse_args()
     if wanted.worker:
-        worker(wanted.worker, wanted.seconds)
+        worker(wanted.worker, wanted.seconds, wanted.networks)
         return
     rows, missing, parts = [], [], {}
     peak = matrix_product_speed()

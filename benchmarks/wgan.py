@@ -18,14 +18,13 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
-from operator import truediv
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from benchmarks.common import RESULTS, save, seconds
+from benchmarks.common import RESULTS, faster, save, take_turns
 from benchmarks.quality import score_gan
 from genai_utils import backends, data, losses
 from genai_utils.callbacks import Clock
@@ -170,18 +169,11 @@ def measure_steps(limit: float) -> dict:
         "fit": lambda: gan.fit(x, batch_size=BATCH, verbose=0),
         "loop": lambda: loop(x),
     }
-    first = {way: round(seconds(action), 2) for way, action in ways.items()}
-    runs: dict[str, list] = {way: [] for way in ways}
-    spent = 0.0
-    while len(runs["fit"]) < ROUNDS or spent < limit:
-        for way in list(ways)[:: 1 if len(runs["fit"]) % 2 else -1]:
-            took = seconds(ways[way])
-            spent += took
-            runs[way].append(len(x) / took)
-    ratio = statistics.median(map(truediv, runs["fit"], runs["loop"]))
-    found = {"batch": BATCH, "first_call_seconds": first, "ratio": round(ratio, 3)}
-    speeds = {way: round(statistics.median(v), 1) for way, v in runs.items()}
-    return found | {"images_per_second": speeds, "rounds": len(runs["fit"])}
+    first, took = take_turns(ways, ROUNDS, limit)
+    speeds = {w: round(len(x) / statistics.median(t), 1) for w, t in took.items()}
+    found = {"batch": BATCH, "first_call_seconds": first}
+    found["ratio"] = faster(took["fit"], took["loop"])
+    return found | {"images_per_second": speeds, "rounds": len(took["fit"])}
 
 
 def train(make: Callable, batch: int, marks: list, score: Callable, x: Any) -> list:

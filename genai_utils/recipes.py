@@ -194,6 +194,16 @@ RECIPES = {
         {"generator": 0.998},
         {**_MNIST, "latent_dim": 16, "dropout": 0.0},
     ),
+    "mnist_diffusion": Recipe(
+        make_image_diffusion,
+        "mnist",
+        {"diffusion": 2e-3},
+        64,
+        2,
+        (0.9, 0.99),
+        {"diffusion": 0.998},
+        {**_MNIST, "patch": 2, "kind": "v"},
+    ),
     # 9,600 windows of 33 characters of `data.english`, 62 different ones
     "english_gpt": Recipe(
         make_gpt,
