@@ -298,7 +298,8 @@ def langevin(
         steps: How many steps, at least 1.
         rng: Where the noise comes from.
         log_density_fn: Maps points to ``log p`` up to a constant, ``(n,)``; with it
-            each step is accepted or refused so that the distribution is exact.
+            each step is accepted or refused so that the distribution is exact. A step
+            whose odds are not a number is refused.
 
     Returns:
         Where the points have got to, ``(n, d)``.
@@ -316,7 +317,7 @@ def langevin(
             there = (noise**2).sum(axis=-1) / 2  # minus log of the proposal's density
             here = (back**2).sum(axis=-1) / (4 * step)
             log_ratio = log_density_fn(new) - log_density_fn(x) + there - here
-            stay = np.log(rng.random(len(x))) >= log_ratio
+            stay = ~(np.log(rng.random(len(x))) < log_ratio)  # NaN stays, too
             new = np.where(stay[:, None], x, new)
         x = new
     return x

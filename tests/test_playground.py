@@ -399,7 +399,8 @@ def test_probabilities_of_the_demo_by_hand():
 
 def test_every_training_has_its_record():
     facts = json.loads((ASSETS / "models" / "training.json").read_text("utf-8"))
-    assert facts.keys() == {"decoder", "generator", "gan-lab", "gpt"}
+    points = {"diffusion", "digits-diffusion"}
+    assert facts.keys() == {"decoder", "generator", "gan-lab", "gpt"} | points
     language = facts["gpt"]
     assert 2 < language["bits"] < 2.6  # of the last tenth of the text
     assert abs(language["bits"] - language["bits_before_rounding"]) < 0.01
@@ -407,7 +408,175 @@ def test_every_training_has_its_record():
     assert steps[0] == 0 and steps == sorted(set(steps))
     batches = -(-facts["generator"]["samples"] // facts["generator"]["batch_size"])
     assert steps[-1] == batches * facts["generator"]["epochs"]
-    assert (ASSETS / "models" / "film.png").stat().st_size < 120_000
+    from tools.export_diffusion import FILM_STEPS
+
+    assert facts["digits-diffusion"]["film_steps"] == list(FILM_STEPS)
+    for name in ("film", "diffusion-film"):
+        assert (ASSETS / "models" / f"{name}.png").stat().st_size < 120_000
+
+
+# The denoisers
+
+
+def small_denoiser(**kwargs):
+    """A denoiser of points whose weights are all drawn at random."""
+    from genai_utils.models.diffusion import make_point_diffusion
+
+    settings = {"num_classes": 3, "seed": 1, **kwargs}
+    model = make_point_diffusion(2, (8, 6), 10, **settings)
+    rng = np.random.default_rng(0)
+    for v in model.network.weights:
+        v.assign(rng.normal(size=v.shape) / (v.shape[0] ** 0.5 if v.shape[1:] else 1))
+    return model
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def denoise(blob: bytes, x: np.ndarray, t: float, labels: np.ndarray) -> np.ndarray:
+    """What the runtime does with a denoiser, written with matrices."""
+    header, biases, weights = unpack(blob)
+
+    def dense_of(x, spec):
+        w = weights[slice(*spec["weight"])].reshape(-1, spec["outputs"])
+        return x @ w + biases[slice(*spec["bias"])]
+
+    known, *rest = header["layers"]
+    features, first, *table, _ = known["layers"]
+    angles = np.pi * t * 2.0 ** np.arange(features["count"])
+    told = dense_of(np.concatenate([[t], np.sin(angles), np.cos(angles)]), first)
+    if header["classes"] is not None:
+        rows = weights[slice(*table[0]["weight"])].reshape(-1, first["outputs"])
+        told = told + rows[labels]
+    told = silu(told)
+    for spec in rest:
+        if spec["kind"] == "timed":
+            own, shift = spec["layers"]
+            x = dense_of(x, own) + dense_of(told, shift)
+        else:
+            x = silu(x) if spec["kind"] == "silu" else dense_of(x, spec)
+    return x
+
+
+@pytest.mark.parametrize("classes", [3, None])
+def test_file_of_a_denoiser_equals_keras(classes):
+    from tools import export_diffusion
+
+    model = small_denoiser(num_classes=classes)
+    export_diffusion.round_weights(model)
+    blob = export_diffusion.denoiser_bytes(model)
+    x = np.random.default_rng(1).normal(size=(8, 2)).astype("float32")
+    labels = np.arange(8) % 4
+    for t in (0.0, 0.37, 1.0):
+        inputs = [x, np.full((8, 1), t, "float32"), labels[:, None]]
+        expected = model.network(inputs if classes else inputs[:2])
+        assert np.abs(denoise(blob, x, t, labels) - expected).max() < 1e-4
+    assert np.std(expected) > 0.1
+    header, _, weights = unpack(blob)
+    kernels = [v for v in model.network.weights if len(v.shape) > 1]
+    assert len(weights) == sum(np.prod(v.shape) for v in kernels)
+    assert header["classes"] == classes and header["steps"] == 10
+
+
+def test_a_denoiser_of_another_kind_is_refused():
+    from tools import export_diffusion
+
+    with pytest.raises(ValueError, match="kind='eps'"):
+        export_diffusion.denoiser_bytes(small_denoiser(kind="eps"))
+
+
+def test_classes_are_parts_of_the_shapes():
+    from genai_utils import data
+    from tools.export_diffusion import SETS, classes_of
+
+    assert classes_of("ring", data.toy_centers("ring")).tolist() == list(range(8))
+    corners = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)])
+    assert classes_of("checkerboard", corners).tolist() == [0, 1, 2, 3]
+    tops = np.array([(-0.75, 1.125), (0.75, -1.125)])
+    assert classes_of("moons", tops).tolist() == [0, 1]
+    turns = np.array([(1.0, 0), (0, 1.45), (-1.9, 0)])
+    assert classes_of("swiss_roll", turns).tolist() == [0, 1, 2]
+    for name, count in SETS.items():
+        shares = np.bincount(classes_of(name, data.toy(name, 3000)), minlength=count)
+        assert len(shares) == count and shares.min() > 0.7 * 3000 / count
+
+
+def test_scores_of_the_still_are_slopes_of_the_density():
+    from genai_utils import data
+    from tools.export_diffusion import ring_scores
+
+    x = data.toy("ring", 50, seed=2).astype("float64")
+    steps = 1e-5 * np.eye(2)
+    up, down = (
+        np.stack([data.toy_log_density("ring", x + s * h) for h in steps], axis=1)
+        for s in (1, -1)
+    )
+    np.testing.assert_allclose(ring_scores(x, 0.0), (up - down) / 2e-5, atol=1e-4)
+    assert np.abs(ring_scores(np.zeros((1, 2)), 1.0)).max() < 1e-12
+
+
+def test_committed_denoisers_compute_the_goldens():
+    from tools.export_diffusion import SETS, TIMES
+
+    with np.load(ROOT / "tests" / "goldens" / "diffusion.npz") as file:
+        golden = dict(file)
+    for name in SETS:
+        blob = (ASSETS / "models" / f"diffusion-{name}.bin").read_bytes()
+        assert len(blob) <= 120_000
+        x, labels = golden[f"{name}_x"], golden[f"{name}_labels"]
+        for t, expected in zip(TIMES, golden[f"{name}_v"], strict=True):
+            found = denoise(blob, x.astype("float64"), t, labels)
+            assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_small_training_writes_denoisers_and_stills(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from tools import export_diffusion
+
+    for folder in ("assets/models", "tests/goldens"):
+        (tmp_path / folder).mkdir(parents=True)
+    real, few = export_diffusion.train, {"samples": 600, "epochs": 2}
+    monkeypatch.setattr(export_diffusion, "SETS", {"ring": 8})
+    monkeypatch.setattr(export_diffusion, "HIDDEN", (8, 8))
+    monkeypatch.setattr(export_diffusion, "train", lambda name: real(name, **few))
+    facts = export_diffusion.export(tmp_path)
+    assert facts["samples"] == 600 and facts["epochs"] == 2
+    with np.load(tmp_path / "tests" / "goldens" / "diffusion.npz") as file:
+        golden = dict(file)
+    walks = golden["ring_walks"]
+    assert walks.shape == (len(export_diffusion.WALKS), export_diffusion.POINTS, 2)
+    assert np.isfinite(walks).all() and len(np.unique(walks[:, 0, 0])) == len(walks)
+    blob = (tmp_path / "assets" / "models" / "diffusion-ring.bin").read_bytes()
+    x, labels = golden["ring_x"].astype("float64"), golden["ring_labels"]
+    found = denoise(blob, x, export_diffusion.TIMES[0], labels)
+    assert np.abs(found - golden["ring_v"][0]).max() < 1e-4
+    for name in ("diffusion", "scores"):
+        with Image.open(tmp_path / "assets" / "models" / f"{name}.png") as still:
+            assert still.width > 1.5 * still.height > 300
+
+
+def test_film_of_digits_holds_noise_and_what_is_seen_in_it(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from genai_utils.recipes import RECIPES
+    from tools import export_diffusion
+
+    name = "digits_conditional_diffusion"
+    arguments = {"widths": (8, 8), "num_classes": 10, "patch": 2, "kind": "v"}
+    small = export.replace(RECIPES[name], arguments=arguments, epochs=1)
+    monkeypatch.setitem(RECIPES, name, small)
+    monkeypatch.setattr(export_diffusion, "FILM_STEPS", (0, 2, 5))
+    (tmp_path / "assets" / "models").mkdir(parents=True)
+    facts = export_diffusion.export_digits(tmp_path)
+    assert facts["film_steps"] == [0, 2, 5] and facts["epochs"] == 1
+    film = np.asarray(Image.open(tmp_path / "assets/models/diffusion-film.png"))
+    assert film.shape == (3 * 4 * 18, 10 * 18)  # four rows in each of three frames
+    images = film.reshape(3, 4, 18, 10, 18)[:, :, 1:-1, :, 1:-1].astype("float64")
+    assert np.array_equal(images[2, :2], images[2, 2:])  # at the end nothing is hidden
+    assert np.std(images[0, :2]) > 60  # noise
+    assert (images % 17 == 0).all()
 
 
 # The directive
@@ -476,6 +645,19 @@ def test_directive_places_still_model_and_scripts(tmp_path):
     assert soup.select_one('link[href*="playground.css"]')
 
 
+def test_a_demo_may_have_several_models(tmp_path):
+    from bs4 import BeautifulSoup
+
+    body = "diffusion\n" + GOOD.replace("m.bin", "m.bin s.png")
+    _, warnings, out = build(tmp_path, body)
+    lines = [w for w in warnings.splitlines() if "already registered" not in w]
+    page = out / "sub" / "demo.html"
+    soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
+    models = soup.select_one("figure.playground")["data-model"].split()
+    found = [(page.parent / model).read_bytes() for model in models]
+    assert found == [b"weights", b"picture"] and not lines
+
+
 def test_other_pages_load_nothing_and_nothing_is_copied_twice(tmp_path):
     out = build(tmp_path, "latent\n" + GOOD)[2]
     for name in ("plain", "index"):
@@ -489,9 +671,10 @@ def test_other_pages_load_nothing_and_nothing_is_copied_twice(tmp_path):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("diffusion\n" + GOOD, "Received: 'diffusion'"),
+        ("wavelets\n" + GOOD, "Received: 'wavelets'"),
         ("latent\n" + GOOD.replace(":alt: A still.\n", ""), "`:alt:`"),
         ("latent\n" + GOOD.replace("m.bin", "gone.bin"), "Received: 'gone.bin'"),
+        ("diffusion\n" + GOOD.replace("m.bin", "m.bin no.bin"), "Received: 'no.bin'"),
         ("latent\n" + GOOD.replace("s.png", "gone.png"), "Received: 'gone.png'"),
         ("latent\n" + GOOD.replace(":still: s.png\n", ""), "`:still:`"),
         ("latent\n" + GOOD.replace(":model: m.bin\n", ""), "needs `:model:`"),
@@ -526,6 +709,17 @@ def test_pages_say_what_the_record_says(tmp_path):
     # 600 s on a machine of 100 GFLOP/s are 200 s on one of 300.
     assert "7 passes through 60,000 samples, 3 minutes on two processor" in text
     assert "2.35 bits." in text
+
+
+def test_a_film_may_have_a_record_and_a_label_of_its_own(tmp_path):
+    from bs4 import BeautifulSoup
+
+    body = "film\n:film: digits\n:label: Step\n:still: s.png\n:alt: A still.\n"
+    facts = {"digits": FACTS | {"film_steps": [0, 2]}}
+    out = build(tmp_path, body, facts)[2]
+    html = (out / "sub" / "demo.html").read_text("utf-8")
+    figure = BeautifulSoup(html, "html.parser").select_one("figure.playground")
+    assert (figure["data-steps"], figure["data-label"]) == ("0 2", "Step")
 
 
 @pytest.mark.parametrize(

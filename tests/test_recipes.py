@@ -97,6 +97,7 @@ def chapter_knobs(number):
         ("11", "digits_dcgan"),
         ("14", "digits_conditional_gan"),
         ("13", "digits_wgan_gp"),
+        ("23", "digits_flow"),
     ],
 )
 def test_the_chapters_show_the_settings_of_the_recipes(number, name):

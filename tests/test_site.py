@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,45 +15,98 @@ from bs4 import BeautifulSoup
 from tools import make_pdf
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
+OTHER_HOST = r"(https?:)?//"
 # The theme leaves templates in _static; they are no pages.
 PAGES = sorted(p for p in SITE.rglob("*.html") if "_static" not in p.parts)
 
 
-def broken_links(page: Path, anchors: dict[Path, set[str]]) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the tests ask of one page; it is parsed once."""
+
+    links: list[str]
+    places: set[str]
+    without_alt: list[str]
+    outside: list[str]
+    unsaid: list[str]
+    following: str | None
+
+
+@functools.cache
+def facts(page: Path) -> Facts:
+    """Read a page."""
+    text = page.read_text("utf-8")
+    soup = BeautifulSoup(text, "html.parser")
+    links = [n[key] for key in ("href", "src") for n in soup.select(f"[{key}]")]
+    places = {n["id"] for n in soup.select("[id]")}
+    places |= {n["name"] for n in soup.select("a[name]")}
+    following = soup.select_one("a.right-next")
+    return Facts(
+        links=links,
+        places=places,
+        without_alt=without_alt(soup),
+        outside=loaded_by_tags(soup) + loaded_by_styles(text),
+        unsaid=unsaid(soup, page.parent.name in ("book", "notebooks")),
+        following=following and following["href"],
+    )
+
+
+def without_alt(soup: BeautifulSoup) -> list[str]:
+    """Figures of a page that say nothing to those who do not see them."""
+    alts = [
+        (n.get("src"), n.get("alt", "").strip()) for n in soup.select("article img")
+    ]
+    return [src for src, alt in alts if not alt or alt.startswith("../")]
+
+
+def loaded_by_tags(soup: BeautifulSoup) -> list[str]:
+    """Addresses of other hosts that the tags of a page would load by themselves."""
+    urls = [n["src"] for n in soup.select("[src]")]
+    links = soup.select("link[href]")
+    urls += [n["href"] for n in links if "canonical" not in n["rel"]]
+    return [url for url in urls if re.match(OTHER_HOST, url)]
+
+
+def loaded_by_styles(text: str) -> list[str]:
+    """Addresses of other hosts that styles would load, in a page or a style sheet."""
+    urls = re.findall(r"""(?:@import|url\()\s*["']?([^"')\s]+)""", text)
+    return [url for url in urls if re.match(OTHER_HOST, url)]
+
+
+def unsaid(soup: BeautifulSoup, of_the_book: bool) -> list[str]:
+    """What the head of a page does not say."""
+    said = {
+        "title": soup.title and soup.title.get_text(strip=True),
+        "lang": soup.html and soup.html.get("lang") == "en",
+    }
+    if of_the_book:
+        for key in ("og:title", "og:description", "og:type", "og:site_name"):
+            tag = soup.select_one(f'meta[property="{key}"]')
+            said[key] = tag and tag["content"].strip()
+        said["icon"] = soup.select('link[rel="icon"]')
+    return [key for key, value in said.items() if not value]
+
+
+def broken_links(page: Path) -> list[str]:
     """Links of a page that lead nowhere inside the site."""
-    soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
     bad = []
-    for node, key in [(n, "href") for n in soup.select("[href]")] + [
-        (n, "src") for n in soup.select("[src]")
-    ]:
-        url = urlsplit(node[key])
+    for link in facts(page).links:
+        url = urlsplit(link)
         if url.scheme or url.netloc:
             continue
         target = (page.parent / unquote(url.path)).resolve() if url.path else page
         if target.is_dir():
             target = target / "index.html"
-        if not target.exists():
-            bad.append(f"{page.name}: {node[key]}")
-        elif url.fragment and target.suffix == ".html":
-            if target not in anchors:
-                html = BeautifulSoup(target.read_text("utf-8"), "html.parser")
-                anchors[target] = {n["id"] for n in html.select("[id]")} | {
-                    n["name"] for n in html.select("a[name]")
-                }
-            if unquote(url.fragment) not in anchors[target]:
-                bad.append(f"{page.name}: {node[key]}")
+        inside = url.fragment if target.suffix == ".html" else ""
+        lost = not target.exists()
+        if lost or (inside and unquote(inside) not in facts(target).places):
+            bad.append(link)
     return bad
 
 
-def outside(text: str) -> list[str]:
-    """Addresses of other hosts that a page or style sheet would load by itself."""
-    soup = BeautifulSoup(text, "html.parser")
-    urls = [n["src"] for n in soup.select("[src]")]
-    urls += [
-        n["href"] for n in soup.select("link[href]") if "canonical" not in n["rel"]
-    ]
-    urls += re.findall(r"""(?:@import|url\()\s*["']?([^"')\s]+)""", text)
-    return [url for url in urls if re.match(r"(https?:)?//", url)]
+def complaints(look: Callable[[Path], list[str]]) -> str:
+    """What is found on the pages, a line each; empty if nothing is."""
+    return "\n".join(f"{page.name}: {found}" for page in PAGES for found in look(page))
 
 
 def test_site_was_built():
@@ -59,47 +115,31 @@ def test_site_was_built():
 
 
 def test_every_link_inside_the_site_resolves():
-    anchors: dict[Path, set[str]] = {}
-    bad = [line for page in PAGES for line in broken_links(page, anchors)]
-    assert not bad, "\n".join(bad)
+    assert not (bad := complaints(broken_links)), bad
 
 
 def test_every_figure_has_alt_text():
-    bad = []
-    for page in PAGES:
-        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-        for image in soup.select("article img"):
-            if not image.get("alt", "").strip() or image["alt"].startswith("../"):
-                bad.append(f"{page.name}: {image.get('src')}")
-    assert not bad, "\n".join(bad)
+    assert not (bad := complaints(lambda page: facts(page).without_alt)), bad
 
 
 def test_no_page_or_style_sheet_loads_from_another_host():
-    files = [*PAGES, *SITE.rglob("*.css")]
-    bad = {p.name: found for p in files if (found := outside(p.read_text("utf-8")))}
-    assert not bad
+    assert not (bad := complaints(lambda page: facts(page).outside)), bad
+    sheets = list(SITE.rglob("*.css"))
+    bad = {p.name: f for p in sheets if (f := loaded_by_styles(p.read_text("utf-8")))}
+    assert sheets and not bad
 
 
 def test_every_page_says_what_it_is():
-    for page in PAGES:
-        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-        assert soup.title.get_text(strip=True), page.name
-        assert soup.html.get("lang") == "en", page.name
-        if page.parent.name in ("book", "notebooks"):
-            for key in ("og:title", "og:description", "og:type", "og:site_name"):
-                tag = soup.select_one(f'meta[property="{key}"]')
-                assert tag and tag["content"].strip(), f"{page.name}: {key}"
-            assert soup.select('link[rel="icon"]'), page.name
+    assert not (bad := complaints(lambda page: facts(page).unsaid)), bad
 
 
 def test_previous_and_next_lead_through_the_book():
     page, seen = SITE / "book" / "index.html", []
     while page not in seen:
         seen.append(page)
-        soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
-        if not (link := soup.select_one("a.right-next")):
+        if not (link := facts(page).following):
             break
-        page = (page.parent / link["href"]).resolve()
+        page = (page.parent / link).resolve()
     chapters = {p for p in PAGES if p.parent.name in ("book", "notebooks")}
     assert set(seen) == chapters
 
@@ -126,16 +166,29 @@ def test_joined_book_for_the_pdf_is_whole():
         "<style>p { background: url(http://cdn.example/x.png) }</style>",
     ],
 )
-def test_checker_sees_another_host(defect):
-    assert outside(f'<a href="https://doi.org/">fine</a>{defect}')
-    assert not outside('<a href="https://doi.org/">fine</a><img src="p.png">')
+def test_checker_sees_another_host(tmp_path, defect):
+    page = tmp_path / "page.html"
+    page.write_text(f'<a href="https://doi.org/">fine</a><img src="p.png">{defect}')
+    assert len(facts(page).outside) == 1
+    fine = tmp_path / "fine.html"
+    fine.write_text('<a href="https://doi.org/">fine</a><img src="p.png">')
+    assert not facts(fine).outside
+
+
+def test_checker_sees_a_figure_and_a_page_that_say_nothing(tmp_path):
+    page = tmp_path / "book" / "page.html"
+    page.parent.mkdir()
+    page.write_text('<html lang="en"><article><img src="a.png" alt=" "></article>')
+    assert facts(page).without_alt == ["a.png"]
+    assert "title" in facts(page).unsaid and "og:title" in facts(page).unsaid
+    assert "lang" not in facts(page).unsaid
 
 
 @pytest.mark.parametrize("link", ["missing.html", "#nowhere", "/absolute.html"])
 def test_checker_sees_a_broken_link(tmp_path, link):
     page = tmp_path / "page.html"
     page.write_text(f'<a href="{link}">x</a>')
-    assert broken_links(page, {})
+    assert broken_links(page)
 
 
 def test_checker_accepts_links_that_resolve(tmp_path):
@@ -146,4 +199,4 @@ def test_checker_accepts_links_that_resolve(tmp_path):
     )
     (tmp_path / "a b.html").write_text('<a name="there"></a>')
     (tmp_path / "p.png").touch()
-    assert broken_links(page, {}) == []
+    assert broken_links(page) == []

@@ -4,7 +4,9 @@
 takes from ``$GENAI_DATA_DIR`` or the download cache.  It writes models, pictures and
 ``training.json`` (what the trainings took, which the pages say) into ``assets/models``,
 and ``tests/goldens/*.npz``.  It does the same with a small GPT on the packaged text
-(``tools/export_gpt.py``); ``python -m tools.export_models gpt`` does this part alone.
+(``tools/export_gpt.py``) and with four denoisers of points
+(``tools/export_diffusion.py``); ``python -m tools.export_models gpt``, or
+``diffusion``, or ``digits-diffusion``, does one part alone.
 The DCGAN is watched while it learns; what it draws then
 is the film of the home page.  What a model file holds is said in
 ``assets/playground/runtime.js``.
@@ -440,7 +442,8 @@ def main(names: list[str] | None = None) -> None:
     """Train, write models, goldens, stills and facts, and say what was written.
 
     Args:
-        names: Of ``decoder``, ``generator``, ``gan-lab`` and ``gpt``; all if not given.
+        names: Of ``decoder``, ``generator``, ``gan-lab``, ``gpt``, ``diffusion`` and
+            ``digits-diffusion``; all if not given.
     """
     from genai_utils import data
     from genai_utils.seeds import set_seed
@@ -469,6 +472,16 @@ def main(names: list[str] | None = None) -> None:
 
         set_seed(0)
         note("gpt", export_gpt.export(ROOT))
+    if not names or "diffusion" in names:
+        from tools import export_diffusion
+
+        set_seed(0)
+        note("diffusion", export_diffusion.export(ROOT))
+    if not names or "digits-diffusion" in names:
+        from tools import export_diffusion
+
+        set_seed(0)
+        note("digits-diffusion", export_diffusion.export_digits(ROOT))
 
 
 def note(name: str, facts: dict) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, SoupStrainer, Tag
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
@@ -38,15 +38,16 @@ FOOTER = (
 )
 
 
-def read(site: Path, name: str) -> BeautifulSoup:
-    """Return one page of the site, parsed."""
-    return BeautifulSoup((site / name).read_text("utf-8"), "html.parser")
+def read(site: Path, name: str, only: SoupStrainer | None = None) -> BeautifulSoup:
+    """Return one page of the site, or some of its tags only, parsed."""
+    text = (site / name).read_text("utf-8")
+    return BeautifulSoup(text, "html.parser", parse_only=only)
 
 
 def order(site: Path) -> list[str]:
     """Return the names of the pages, from the home page on by the links to the next."""
-    names = [HOME]
-    while link := read(site, names[-1]).select_one("a.right-next"):
+    names, only = [HOME], SoupStrainer("a", class_="right-next")
+    while link := read(site, names[-1], only).a:
         names.append(beside(names[-1], link["href"]))
     return names
 

@@ -1,4 +1,5 @@
-// The film of a training: one noise, drawn by the generator at more and more steps.
+// A film: one noise, drawn by the generator at more and more steps of its training; or,
+// where the figure has a label, on its way from noise to data.
 // A classic script, unlike the demos beside it, so that it also runs from a disk.
 
 (() => {
@@ -16,6 +17,8 @@
   function start(figure, number) {
     const steps = figure.dataset.steps.split(" ").map(Number);
     const last = steps.length - 1;
+    const { label } = figure.dataset;
+    const pause = Math.min(FRAME, 5000 / steps.length);
     const still = figure.querySelector(".playground-still");
     const frame = still.querySelector("img");
     const words = frame.alt;
@@ -27,7 +30,8 @@
     function show(k) {
       const count = steps[k].toLocaleString("en");
       frame.style.objectPosition = `0 ${(100 * k) / last}%`;
-      frame.alt = k === last ? words : `What the network draws after ${count} steps.`;
+      const moment = label ? `${label} ${count} of ${steps[last]}` : `after ${count} steps`;
+      frame.alt = k === last ? words : `What the network draws ${moment}.`;
       control.value = k;
       control.setAttribute("aria-valuetext", count);
       output.textContent = count;
@@ -45,18 +49,18 @@
         k += 1;
         show(k);
         if (k === last) stop();
-      }, FRAME);
+      }, pause);
     }
 
     control.addEventListener("input", () => {
       stop();
       show(control.valueAsNumber);
     });
-    const label = make("label", { for: id }, "Steps of training");
-    const field = make("p", { class: "playground-field playground-range" }, label, control, output);
+    const name = make("label", { for: id }, label ?? "Steps of training");
+    const field = make("p", { class: "playground-field playground-range" }, name, control, output);
     const panel = make("div", { class: "playground-panel playground-cinema" }, frame, field);
     if (!calm()) {
-      const again = make("button", { type: "button" }, "Play again");
+      const again = make("button", { type: "button" }, label ? "Play" : "Play again");
       const halt = make("button", { type: "button" }, "Stop");
       again.addEventListener("click", play);
       halt.addEventListener("click", stop);
@@ -65,7 +69,7 @@
     still.replaceWith(panel);
     show(last);
     figure.dataset.state = "running";
-    if (!calm()) play();
+    if (!calm() && !label) play(); // the home page's alone plays by itself
   }
 
   document.querySelectorAll('.playground[data-kind="film"]').forEach(start);

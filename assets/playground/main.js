@@ -6,6 +6,8 @@ const KINDS = {
   generator: () => import("./generator.js"),
   "gan-lab": () => import("./gan-lab.js"),
   gpt: () => import("./gpt.js"),
+  diffusion: () => import("./diffusion.js"),
+  scores: () => import("./scores.js"),
 };
 
 async function start(figure) {

@@ -1,4 +1,4 @@
-// What the GAN laboratory draws: a heat map with points, and curves.
+// What demos in the plane draw: a heat map with points, and curves.
 import { colour } from "./ui.js";
 
 /** Colours whose lightness rises evenly, from dark violet to light yellow. */
@@ -8,7 +8,7 @@ export const TABLE = Array.from({ length: 256 }, (_, i) => {
 });
 
 /** OKLCH (Ottosson, 2020) to 8-bit sRGB; hue in degrees. */
-function oklch(l, c, hue) {
+export function oklch(l, c, hue) {
   const a = c * Math.cos((hue * Math.PI) / 180);
   const b = c * Math.sin((hue * Math.PI) / 180);
   const x = (l + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -33,15 +33,20 @@ export function gradient() {
 
 /** Fills a square canvas with the verdicts D, a lattice of side x side. */
 export function heatMap(canvas, verdicts, side) {
+  shade(canvas, verdicts, side);
+  contour(canvas.getContext("2d"), verdicts, side, canvas.width / side);
+}
+
+/** Fills a square canvas with the colours of a lattice of numbers from 0 to 1. */
+export function shade(canvas, values, side) {
   const small = new OffscreenCanvas(side, side);
   const image = new ImageData(side, side);
-  verdicts.forEach((d, i) => image.data.set([...TABLE[Math.round(255 * d)], 255], 4 * i));
+  values.forEach((v, i) => image.data.set([...TABLE[Math.round(255 * v)], 255], 4 * i));
   small.getContext("2d").putImageData(image, 0, 0);
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
-  contour(context, verdicts, side, canvas.width / side);
 }
 
 /** The line D = 1/2, white on black, by marching through the squares of the lattice. */

@@ -1,5 +1,5 @@
 // Runs a small Keras network that tools/export_models.py (a language model:
-// tools/export_gpt.py) has written to one file.
+// tools/export_gpt.py; a denoiser: tools/export_diffusion.py) has written to one file.
 //
 // The file: 8 bytes of magic; the header's length, uint32 (little-endian, as all here);
 // the header, JSON padded with blanks to a multiple of 4; the biases, float32; the
@@ -104,6 +104,23 @@ export class LanguageModel extends Model {
   }
 }
 
+/** A network for points that is told the time and a class in every layer. */
+export class Denoiser extends Model {
+  /**
+   * Looks at noisy points, all at one time.
+   * @param {Float32Array} x The points, one after the other.
+   * @param {number} t The time, from 0 (clean) to 1 (noise).
+   * @param {number[]} labels The class of each point.
+   * @returns {Float32Array} v, in the shape of x.
+   */
+  predict(x, t, labels) {
+    if (x.length !== labels.length * this.inputs) {
+      throw new Error(`Each point needs a label. Received: ${labels.length} for ${x.length}`);
+    }
+    return apply(this.layers, x, { t, labels });
+  }
+}
+
 /** IEEE half precision to single precision. */
 export function decodeHalf(bits) {
   return Float32Array.from(bits, (h) => {
@@ -127,6 +144,11 @@ const KINDS = {
   residual,
   attention,
   unembedding,
+  known,
+  time_features: timeFeatures,
+  label,
+  silu,
+  timed,
 };
 
 function apply(layers, x, run) {
@@ -148,11 +170,19 @@ function byRow(x, width, map) {
   return y;
 }
 
+/** Four inputs at a time, which takes half as long as one at a time. */
 function denseRow(x, { outputs, weight, bias }) {
   const y = new Float32Array(bias);
-  for (let i = 0; i < x.length; i++) {
-    const a = x[i];
-    if (a !== 0) for (let o = 0, k = i * outputs; o < outputs; o++) y[o] += a * weight[k + o];
+  const fours = x.length - (x.length % 4);
+  for (let i = 0; i < fours; i += 4) {
+    const [a, b, c, d] = [x[i], x[i + 1], x[i + 2], x[i + 3]];
+    const [j, k, l, m] = [i * outputs, (i + 1) * outputs, (i + 2) * outputs, (i + 3) * outputs];
+    for (let o = 0; o < outputs; o++) {
+      y[o] += a * weight[j + o] + b * weight[k + o] + c * weight[l + o] + d * weight[m + o];
+    }
+  }
+  for (let i = fours; i < x.length; i++) {
+    for (let o = 0, k = i * outputs; o < outputs; o++) y[o] += x[i] * weight[k + o];
   }
   return y;
 }
@@ -247,6 +277,41 @@ function layerNorm(x, { scale, bias, epsilon }) {
     const size = 1 / Math.sqrt(variance + epsilon);
     return row.map((v, i) => (v - mean) * size * scale[i] + bias[i]);
   });
+}
+
+function silu(x) {
+  return x.map((v) => v / (1 + Math.exp(-v)));
+}
+
+/** Works out, for each class that is asked for, what the layers are told; x stays. */
+function known(x, { layers }, run) {
+  const time = Float32Array.of(run.t);
+  run.known = new Map();
+  for (const id of new Set(run.labels)) run.known.set(id, apply(layers, time, { id }));
+  return x;
+}
+
+/** The time, and sines and cosines of its multiples. */
+function timeFeatures([t], { count }) {
+  const angles = Array.from({ length: count }, (_, k) => Math.PI * 2 ** k * t);
+  return Float32Array.of(t, ...angles.map(Math.sin), ...angles.map(Math.cos));
+}
+
+/** Adds the row of the table that belongs to the class. */
+function label(x, { outputs, weight }, { id }) {
+  return x.map((v, i) => v + weight[id * outputs + i]);
+}
+
+/** A dense layer of the points, plus one of what is known. */
+function timed(x, { layers: [own, told] }, { labels, known }) {
+  const y = dense(x, own);
+  const shifts = new Map();
+  for (const [id, facts] of known) shifts.set(id, denseRow(facts, told));
+  labels.forEach((id, row) => {
+    const shift = shifts.get(id);
+    for (let o = 0, k = row * own.outputs; o < own.outputs; o++, k++) y[k] += shift[o];
+  });
+  return y;
 }
 
 /** x plus what its layers make of it. */

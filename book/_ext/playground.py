@@ -12,7 +12,10 @@ What the trainings took (``assets/models/training.json``) can be said on every p
 ``{{ decoder_training }}``, and ``{{ decoder_time }}`` for the time alone.  A language
 model also has ``{{ gpt_bits }}``, its bits per character of held-out text.
 
-Model and still picture lie in ``assets/models``, the scripts in ``assets/playground``.
+A film shows what stands as ``film_steps`` in the record that ``:film:`` names (the
+generator's, if none), and plays by itself unless it has a ``:label:`` for its slider.
+Models (names with blanks between them) and still picture lie in ``assets/models``, the
+scripts in ``assets/playground``.
 Model and scripts are copied under names that hold a hash of their contents, so that a
 browser never mixes two editions; a page without a demo loads none of them.
 """
@@ -36,6 +39,8 @@ KINDS = {
     "generator": True,
     "gan-lab": False,
     "gpt": True,
+    "diffusion": True,
+    "scores": False,
     "film": False,
 }
 GFLOPS = 300  # of matrix product: the machine that the book's times are given for
@@ -51,7 +56,9 @@ class Playground(SphinxDirective):
 
     required_arguments = 1
     has_content = True
-    option_spec = dict.fromkeys(("model", "still", "alt"), directives.unchanged)
+    option_spec = dict.fromkeys(
+        ("model", "still", "alt", "film", "label"), directives.unchanged
+    )
 
     def run(self) -> list[nodes.Node]:
         """Check the options and return the node; an error fails a build with -W."""
@@ -69,17 +76,21 @@ class Playground(SphinxDirective):
                 f"{options.get('model')!r}."
             )
         node = playground(kind=kind)
-        node["model"] = str(self._source("model")) if KINDS[kind] else ""
+        names = options["model"].split() if KINDS[kind] else []
+        node["models"] = [str(self._source("model", name)) for name in names]
         if kind == "film":
-            steps = training(self.env.app).get("generator", {}).get("film_steps")
+            record = options.get("film", "generator")
+            steps = training(self.env.app).get(record, {}).get("film_steps")
             if not steps:
                 raise self.error(
-                    "A film needs `film_steps` of the generator in assets/models/"
+                    f"A film needs `film_steps` of {record!r} in assets/models/"
                     "training.json. Received: none. Write it with: make demos"
                 )
             node["steps"] = " ".join(map(str, steps))
+            node["label"] = options.get("label", "")
         self.set_source_info(node)
-        uri = "/assets/models/" + self._source("still").name
+        still_name = options.get("still", "")
+        uri = "/assets/models/" + self._source("still", still_name).name
         image = nodes.image(uri=uri, alt=options["alt"])
         note = nodes.paragraph(WITHOUT_SCRIPT, WITHOUT_SCRIPT)
         self.set_source_info(note)
@@ -89,9 +100,8 @@ class Playground(SphinxDirective):
         node += _between("figcaption", self.parse_content_to_nodes())
         return [node]
 
-    def _source(self, option: str) -> Path:
-        """Return the file that an option names, and make the page depend on it."""
-        name = self.options.get(option, "")
+    def _source(self, option: str, name: str) -> Path:
+        """Return a file that an option names, and make the page depend on it."""
         path = _assets(self.env.app) / "models" / name
         if not name or not path.is_file():
             raise self.error(
@@ -172,12 +182,14 @@ def publish(app: Sphinx, source: Path) -> str:
 def visit_html(self: Any, node: playground) -> None:
     """Open the figure; the still picture stands in it until the demo starts."""
     attributes = {"data-kind": node["kind"]}
-    if node["model"]:
+    if node["models"]:
         root = "../" * self.builder.current_docname.count("/")
-        path = publish(self.builder.app, Path(node["model"]))
-        attributes["data-model"] = root + path
+        paths = [publish(self.builder.app, Path(model)) for model in node["models"]]
+        attributes["data-model"] = " ".join(root + path for path in paths)
     if "steps" in node:
         attributes["data-steps"] = node["steps"]
+        if node["label"]:
+            attributes["data-label"] = node["label"]
     self.body.append(self.starttag(node, "figure", CLASS="playground", **attributes))
 
 
