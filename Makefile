@@ -73,7 +73,7 @@ format:  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 unit:
-	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests \
+	MPLBACKEND=Agg KERAS_BACKEND=tensorflow $(BIN)/python -m pytest tests $(TWO) \
 	--ignore tests/test_site.py --ignore tests/browser
 
 nbval:  ## compare the outputs of the notebooks (NB=...), two at a time

@@ -242,6 +242,7 @@ def work(plan: dict, tasks: Sequence[Sequence]) -> None:
 def command(arguments: list[str], limit: float, **variables: str) -> tuple[str, str]:
     """Run Python until ``limit`` seconds are over; return its output and what broke."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    environment.pop("PYTEST_XDIST_WORKER", None)  # where this is itself under test
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as wrong:
         process = subprocess.Popen(
             [sys.executable, *arguments],
