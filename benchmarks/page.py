@@ -194,11 +194,19 @@ def steps(results: dict[str, dict]) -> str:
         "a number below zero is noise. A ratio of two speeds in this table can differ "
         "from the ratio below it, which compares within a round.",
     ]
+    if date := found.get("kept"):
+        text.append(f"Networks that the last run left out: measured on {date}.")
     if found.get("ratios"):
         text += [
             "`fit` against the loop: the speeds of the two in the same round, divided; "
             "the median of the rounds:",
             plain(found["ratios"], ("what", "ratio")),
+        ]
+    if free := found.get("ratios_without_variables"):
+        text += [
+            "The same on PyTorch without the environment variables of "
+            "[Set-up](setup.md) that keep freed memory:",
+            plain(free, ("what", "ratio")),
         ]
     if parts := found.get("parts"):
         names = list(next(iter(parts.values())))

@@ -20,7 +20,13 @@ from functools import partial
 from operator import truediv
 from typing import Any
 
-from benchmarks.common import matrix_product_speed, save, seconds, take_turns
+from benchmarks.common import (
+    RESULTS,
+    matrix_product_speed,
+    save,
+    seconds,
+    take_turns,
+)
 
 BATCH = 128
 ROUNDS, SECONDS = 5, 240  # at least, for each network
@@ -323,14 +329,39 @@ def worker(engine: str, limit: float, networks: Sequence[str]) -> None:
     print("=" + json.dumps(measure()), flush=True)
 
 
-def measured(engine: str, limit: float, memory: dict[str, str]) -> tuple[list, dict]:
+def earlier(networks: set[str]) -> dict:
+    """Return what the result file holds of other networks, measured before.
+
+    Args:
+        networks: Those that are measured now.
+    """
+    path = RESULTS / "steps.json"
+    old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    plain = old.get("ratios_without_variables", {})
+    rows = [r for r in old.get("rows", []) if r["network"] not in networks]
+    date = old.get("kept") or old.get("machine", {}).get("date", "")
+    return {
+        "rows": rows,
+        "kept": date if rows else "",
+        "ratios_without_variables": {
+            k: v for k, v in plain.items() if k.split()[0] not in networks
+        },
+    }
+
+
+def measured(engine: str, wanted: Any, memory: dict[str, str]) -> tuple[list, dict]:
     """Run a worker in a process of its own; return its rows and the times of parts.
+
+    Args:
+        engine: The Keras backend.
+        wanted: The options of the command line.
+        memory: Environment variables of its memory.
 
     Raises:
         RuntimeError: If it fails, with the last line of its errors.
     """
     command = [sys.executable, "-m", "benchmarks.steps", "--worker", engine]
-    command += ["--seconds", str(limit)]
+    command += ["--seconds", str(wanted.seconds), "--networks", *wanted.networks]
     environment = {**os.environ, **memory, "KERAS_BACKEND": engine}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -361,17 +392,24 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="for each network, at least"
     )
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=[*NETWORKS],
+        help="the others keep what was measured before",
+    )
     wanted = parser.parse_args()
     if wanted.worker:
         worker(wanted.worker, wanted.seconds, wanted.networks)
         return
+    old = earlier(set(wanted.networks))
     rows, missing, parts = [], [], {}
     peak = matrix_product_speed()
     for engine in ENGINES:
         print(f"== {engine}", flush=True)
         try:
-            found, parts[engine] = measured(engine, wanted.seconds, KEEP_MEMORY)
+            found, parts[engine] = measured(engine, wanted, KEEP_MEMORY)
         except RuntimeError as error:
             missing.append(str(error))
             print("not measured:", error)
@@ -381,10 +419,12 @@ def main() -> None:
             row["share_of_matrix_product"] = round(rate / peak, 3)
             print(row)
         rows += found
+    rows = old["rows"] + rows
     results = {"batch": BATCH, "rows": rows, "ratios": ratios(rows), "parts": parts}
+    results["kept"] = old["kept"]  # since when rows of other networks stand
     if "torch" in parts:  # as a reader has it who sets no variable
-        plain = measured("torch", wanted.seconds, {})[0]
-        results["ratios_without_variables"] = ratios(plain)
+        plain = ratios(measured("torch", wanted, {})[0])
+        results["ratios_without_variables"] = old["ratios_without_variables"] | plain
         print(results["ratios_without_variables"])
     results["missing"] = missing
     save("steps", results)
