@@ -69,7 +69,8 @@ def toys(seeds: int, epochs: int = TOY_EPOCHS) -> list[dict]:
         seeds: How many trainings of each.
         epochs: Passes through 20,000 points.
     """
-    makers = {"coupling": make_coupling_flow, "matched": make_point_flow}
+    coupling = partial(make_coupling_flow, depth=12, hidden=(128, 64))  # chapter 19's
+    makers = {"coupling": coupling, "matched": make_point_flow}
     rows = []
     for name in TOYS:
         x = data.toy(name, POINTS)
