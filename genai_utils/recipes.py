@@ -6,7 +6,7 @@ The chapters show these settings; benchmarks, tools and the demos read them here
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -87,6 +87,16 @@ class Recipe:
 _VAE = {"vae": 1e-3}
 _DCGAN = {"discriminator": 5e-4, "generator": 2e-3}
 _MNIST = {"image_shape": (28, 28, 1)}
+_DIFFUSION = Recipe(
+    make_image_diffusion,
+    "digits",
+    {"diffusion": 2e-3},
+    64,
+    16,
+    (0.9, 0.99),
+    {"diffusion": 0.99},
+    {"patch": 2, "kind": "v"},
+)
 RECIPES = {
     "ring_gan": Recipe(
         make_toy_gan, "ring", dict.fromkeys(_DCGAN, 1e-3), 200, 60, (0.5, 0.999)
@@ -136,25 +146,9 @@ RECIPES = {
         {"generator": 0.99},
         {"num_classes": 10},
     ),
-    "digits_diffusion": Recipe(
-        make_image_diffusion,
-        "digits",
-        {"diffusion": 2e-3},
-        64,
-        16,
-        (0.9, 0.99),
-        {"diffusion": 0.99},
-        {"patch": 2, "kind": "v"},
-    ),
-    "digits_conditional_diffusion": Recipe(
-        make_image_diffusion,
-        "digits",
-        {"diffusion": 2e-3},
-        64,
-        16,
-        (0.9, 0.99),
-        {"diffusion": 0.99},
-        {"patch": 2, "kind": "v", "num_classes": 10},
+    "digits_diffusion": _DIFFUSION,
+    "digits_conditional_diffusion": replace(
+        _DIFFUSION, arguments={**_DIFFUSION.arguments, "num_classes": 10}
     ),
     "digits_flow": Recipe(
         make_image_flow,
