@@ -105,7 +105,7 @@ NEEDED = .venv-engines/$(if $(filter torch,$(BACKENDS)),.torch,.ready)
 
 test-backends: $(NEEDED)  ## the tests of the models on BACKENDS="tensorflow jax torch"
 	@for backend in $(BACKENDS); do echo "== $$backend"; MPLBACKEND=Agg \
-	KERAS_BACKEND=$$backend .venv-engines/bin/python -m pytest tests -m engines \
+	KERAS_BACKEND=$$backend .venv-engines/bin/python -m pytest tests $(TWO) -m engines \
 	--ignore tests/test_site.py --ignore tests/browser || exit 1; done
 
 test-engines: test-backends  # the old name

@@ -147,4 +147,4 @@ def test_registry_names_licence_hash_and_address():
             hosts = {urlsplit(url).netloc for url in file["urls"]}
             assert len(hosts) == len(file["urls"]) >= 3  # no host alone decides
             for url in file["urls"]:
-                assert url.startswith("https://") and url.endswith("/" + name)
+                assert url.startswith("https://") and url.endswith(name.split("/")[-1])

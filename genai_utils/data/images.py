@@ -14,6 +14,7 @@ from genai_utils.data.fetch import fetch, registry
 __all__ = ["digits", "load", "outlines", "shapes"]
 
 _SPLITS = ("train", "test", "all")
+_PUBLISHED = ("mnist", "fashion_mnist")  # in the format of MNIST
 
 
 @functools.cache
@@ -165,12 +166,11 @@ def load(name: str, split: str = "train") -> tuple[np.ndarray, np.ndarray]:
             message says which file, what each mirror answered, and where to put the
             file by hand.
     """
-    sets = registry()
-    check_choice(name, "name", ("digits", *sets))
+    check_choice(name, "name", ("digits", *_PUBLISHED))
     check_choice(split, "split", _SPLITS)
     if name == "digits":
         return digits(split)
-    files = sets[name]["files"]
+    files = registry()[name]["files"]
     kinds = {"train": ["train"], "test": ["t10k"], "all": ["train", "t10k"]}[split]
     images, labels = [], []
     for kind in kinds:
