@@ -24,7 +24,7 @@ unexport MPLBACKEND
 	student lock clean mutants \
 	bench-steps bench-scale bench-gpu bench-quality bench-laptop bench-book \
 	bench-pages bench-site bench-decoding bench-cures bench-wgan bench-conditional \
-	bench-diffusion bench-shakespeare
+	bench-diffusion bench-scoreboard bench-shakespeare
 .NOTPARALLEL:  # the link check reads what the site build wrote, also under -j
 
 help:  ## list the commands
@@ -154,8 +154,8 @@ bench-decoding: .venv-engines/.torch  ## tokens a second with a KV cache and wit
 bench-shakespeare: .venv-engines/.torch  ## a GPT against nanoGPT's recipe; long sums
 	.venv-engines/bin/python -m benchmarks.shakespeare
 
-# The tables of chapters 12, 13 and 14, and of Part V
-bench-cures bench-wgan bench-conditional bench-diffusion: setup  ## tables of chapters
+# The tables of chapters 12, 13, 14 and 25, and of Part V
+bench-cures bench-wgan bench-conditional bench-diffusion bench-scoreboard: setup  ## tables of chapters
 	KERAS_BACKEND=tensorflow $(BIN)/python -m benchmarks.$(@:bench-%=%)
 
 bench-book: setup  ## notebooks, site, imports, tests (or PARTS=...) against their budgets

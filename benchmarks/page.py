@@ -27,6 +27,7 @@ CHAPTERS = {
     "conditional": "Chapter 14: training speed, and a digit to order",
     "wgan": "Chapter 13: WGAN-GP",
     "diffusion": "Part V: likelihoods, network calls, a race on MNIST",
+    "scoreboard": "Chapter 25: all families on one budget",
 }
 FILES = ("steps", "scale", "gpu", "quality", "laptop", "book", "operations", *CHAPTERS)
 MISSING = "Not measured yet."
@@ -242,8 +243,32 @@ def chapters(results: dict[str, dict]) -> str:
     text = []
     for name, title_of in CHAPTERS.items():
         if name in results:
-            text += [f"**{title_of}** (`make bench-{name}`)", *parts(results[name])]
+            write = board if name == "scoreboard" else parts
+            text += [f"**{title_of}** (`make bench-{name}`)", *write(results[name])]
     return "\n\n".join(text) if text else MISSING
+
+
+def board(result: dict) -> list[str]:
+    """Write the scoreboard: the rules, and a row for each entrant, best first."""
+    names = ("frechet", "kid", "precision", "recall", "density", "coverage", "copying")
+    rows = []
+    for entrant in result["entrants"].values():
+        ends = [run["points"][-1] for run in entrant["runs"]]
+        row: list[Any] = [entrant["label"]]
+        for name in (*names, "bits"):
+            found = [end[name] for end in ends if name in end]
+            row.append(round(statistics.mean(found), 3) if found else None)
+        took = statistics.mean(run["milliseconds"] for run in entrant["runs"])
+        size = entrant["runs"][0]["parameters"]
+        rows.append([*row, entrant["bits"], size, round(took, 3), entrant["calls"]])
+    rules = (
+        f"{result['samples']} samples of small digits against the test digits, after "
+        f"{result['budget']:g} processor-seconds on one thread; means over "
+        f"{result['seeds']} seeds. Real digits are compared half with half, so their "
+        "distance is too large."
+    )
+    head = ["entrant", *names, "bits", "of", "parameters", "ms a sample", "calls"]
+    return [rules, table(head, sorted(rows, key=lambda row: row[1]))]
 
 
 def gpu(results: dict[str, dict]) -> str:

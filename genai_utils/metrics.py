@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
 
 from genai_utils.checks import check_array, check_positive
 
@@ -19,8 +20,10 @@ __all__ = [
     "ROWS_PER_FEATURE",
     "class_coverage",
     "class_shares",
+    "density_coverage",
     "expected_total_variation",
     "frechet_distance",
+    "inception_score",
     "kid",
     "mode_coverage",
     "nearest_neighbours",
@@ -368,6 +371,13 @@ def precision_recall(
         Kynkäänniemi et al. (2019), section 2; our ``real`` and ``fake`` are their
         feature sets of real and of generated images.
     """
+    real, fake, k = _neighbour_sets(real, fake, k)
+    return _share_near(fake, real, k), _share_near(real, fake, k)
+
+
+def _neighbour_sets(
+    real: np.ndarray, fake: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray, int]:
     real, fake = _two_sets(real, fake, "real", "fake")
     k = _whole(k, "k")
     if min(len(real), len(fake)) <= k:
@@ -375,22 +385,104 @@ def precision_recall(
             f"`real` and `fake` must have more than k = {k} rows each. Received: "
             f"{len(real)} and {len(fake)}. Draw more samples, or lower `k`."
         )
-    return _share_near(fake, real, k), _share_near(real, fake, k)
+    return real, fake, k
 
 
-def _share_near(points: np.ndarray, members: np.ndarray, k: int) -> float:
-    """Share of the points within some member's distance to its k-th neighbour."""
-    rows = max(1, 2**22 // len(members))  # at most 32 MiB of distances at a time
-    radius = np.empty(len(members))
+def _rows(members: np.ndarray) -> int:
+    return max(1, 2**22 // len(members))  # at most 32 MiB of distances at a time
+
+
+def _radii(members: np.ndarray, k: int) -> np.ndarray:
+    """Distance of each member to its k-th nearest neighbour among the others."""
+    radius, rows = np.empty(len(members)), _rows(members)
     for i in range(0, len(members), rows):
         distances = cdist(members[i : i + rows], members)  # (<= rows, members)
         distances.partition(k, axis=1)  # the nearest member to each, in 0, is itself
         radius[i : i + rows] = distances[:, k]
-    near = 0
+    return radius
+
+
+def _share_near(points: np.ndarray, members: np.ndarray, k: int) -> float:
+    """Share of the points within some member's distance to its k-th neighbour."""
+    radius, rows, near = _radii(members, k), _rows(members), 0
     for i in range(0, len(points), rows):
         inside = cdist(points[i : i + rows], members) <= radius  # (<= rows, members)
         near += int(inside.any(axis=1).sum())
     return near / len(points)
+
+
+def density_coverage(
+    real: np.ndarray, fake: np.ndarray, k: int = 5
+) -> tuple[float, float]:
+    r"""Return how densely fakes sit among real points, and how many of these they meet.
+
+    Around each real point :math:`a_i` lies a ball :math:`B_i` that reaches to its
+    ``k``-th nearest neighbour among the real points; then, eq. (24.7),
+
+    .. math:: \text{density} = \frac1{km}\sum_{j=1}^m\sum_{i=1}^n
+        \mathbf 1[b_j\in B_i], \qquad
+        \text{coverage} = \frac1n\sum_{i=1}^n \max_j \mathbf 1[b_j\in B_i]
+
+    Only balls of real points count, so strange fakes cannot widen them, and one strange
+    real point adds at most ``1 / k`` to the density.
+
+    Args:
+        real: Features ``(n, d)``, ``n`` above ``k``.
+        fake: Features ``(m, d)``, ``m`` above ``k``.
+        k: Which neighbour sets the radius, from 1.
+
+    Returns:
+        ``(density, coverage)``.  The density is at least 0, and 1 on average for equal
+        distributions; above 1 the fakes crowd where real points are dense.  The
+        coverage lies in [0, 1] and is about ``1 - 0.5**k`` for equal distributions
+        and as many fakes as real points.
+
+    Raises:
+        TypeError: If ``k`` is not a whole number.
+        ValueError: If a set has at most ``k`` rows, the widths differ, or ``k`` is not
+            above 0.
+
+    Reference:
+        Naeem et al. (2020); our ``a`` is their ``X``, our ``b``
+        their ``Y``.
+    """
+    real, fake, k = _neighbour_sets(real, fake, k)
+    radius, rows = _radii(real, k), _rows(real)
+    total, met = 0, np.zeros(len(real), dtype=bool)
+    for i in range(0, len(fake), rows):
+        inside = cdist(fake[i : i + rows], real) <= radius  # (<= rows, n)
+        total += int(inside.sum())
+        met |= inside.any(axis=0)
+    return total / (k * len(fake)), float(met.mean())
+
+
+def inception_score(logits: np.ndarray) -> float:
+    r"""Inception score of a classifier's logits, eq. (24.8).
+
+    .. math:: \exp\left(\frac1n\sum_i
+        \mathrm{KL}\bigl(p(y\mid x_i)\,\|\,\bar p(y)\bigr)\right)
+
+    Here :math:`\bar p` is the mean of the samples' class probabilities.  No real data
+    enter: one good sample of each class, repeated, reaches the maximum.
+
+    Args:
+        logits: The classifier's logits of the samples ``(n, classes)``, as from
+            :meth:`genai_utils.judge.Judge.logits`.
+
+    Returns:
+        A number from 1 (all alike, or all unsure) to the number of classes.
+
+    Raises:
+        ValueError: If ``logits`` is not a matrix of finite numbers.
+
+    Reference:
+        Salimans et al. (2016), section 4.  Barratt and Sharma (2018), A note on the
+        Inception score, for what it cannot say.
+    """
+    logits = check_array(logits, "logits", ndim=2).astype("float64")
+    logs = logits - logsumexp(logits, axis=1, keepdims=True)  # (n, classes)
+    marginal = logsumexp(logs, axis=0) - np.log(len(logs))  # (classes,)
+    return float(np.exp((np.exp(logs) * (logs - marginal)).sum(axis=1).mean()))
 
 
 def wasserstein_1d(

@@ -285,3 +285,22 @@ def test_the_contest_compares_only_what_was_run():
     assert "-150.0 nats after 160 seconds" in lines[2] and "after 5 seconds" in lines[2]
     del found["models"]["dcgan"]["seeds"][0]["points"][-1]  # 120 s were not run
     assert len(page.contest(found)) == 2
+
+
+def test_the_scoreboard_is_a_table_of_means_best_first():
+    def entrant(label, *distances):
+        runs = [
+            {"points": [{"frechet": 9.0}, {"frechet": d}], "milliseconds": 2.0}
+            | {"parameters": 1234}
+            for d in distances
+        ]
+        return {"label": label, "runs": runs, "bits": "none", "calls": 3}
+
+    entrants = {"a": entrant("worse", 2.0, 4.0), "b": entrant("better", 1.0, 1.5)}
+    found = {"samples": 500, "budget": 30.0, "seeds": 2, "entrants": entrants}
+    rules, rows = page.board(found)
+    assert "30 processor-seconds" in rules
+    better, worse = rows.splitlines()[2:]
+    assert better.startswith("| better | 1.25 |") and worse.startswith("| worse | 3")
+    assert "| 1,234 | 2" in better
+    assert "worse" in page.chapters({"scoreboard": found})

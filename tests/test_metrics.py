@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 from scipy.optimize import linprog
+from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
 from genai_utils import data, metrics
@@ -374,3 +375,88 @@ def test_wasserstein_1d_by_hand():
 def test_wasserstein_1d_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         metrics.wasserstein_1d(*arguments)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_density_and_coverage_against_loops(k):
+    real, fake = rng.normal(size=(40, 3)), rng.normal(0.5, 0.7, size=(30, 3))
+    inside, met = 0, 0
+    for r in real:
+        radius = sorted(np.linalg.norm(r - o) for o in real)[k]
+        gaps = [np.linalg.norm(r - f) for f in fake]
+        inside += sum(g <= radius for g in gaps)
+        met += min(gaps) <= radius
+    found = metrics.density_coverage(real, fake, k=k)
+    assert found == pytest.approx((inside / (k * 30), met / 40))
+
+
+def test_density_and_coverage_of_equal_distributions_are_those_of_the_paper():
+    draws = np.random.default_rng(3)
+    found = [
+        metrics.density_coverage(*draws.normal(size=(2, 300, 5))) for _ in range(20)
+    ]
+    density, coverage = np.mean(found, axis=0)
+    # coverage: 1 - prod (n - i) / (2 n - i) for i below k, close to 1 - 0.5^k
+    exact = 1 - np.prod([(300 - i) / (600 - i) for i in range(1, 6)])
+    assert density == pytest.approx(1, abs=0.05)
+    assert coverage == pytest.approx(exact, abs=0.01)
+
+
+def test_an_outlier_breaks_precision_and_not_density_or_coverage():
+    real, fake = rng.normal(size=(300, 2)), rng.normal(6, 0.2, (300, 2))
+    spoilt = np.append(real, [[8.0, 8.0]], axis=0)
+    assert metrics.precision_recall(real, fake)[0] == 0
+    assert metrics.precision_recall(spoilt, fake)[0] == 1
+    density, coverage = metrics.density_coverage(spoilt, fake, k=5)
+    assert density == pytest.approx(1 / 5) and coverage == pytest.approx(1 / 301)
+
+
+def test_density_and_coverage_do_not_depend_on_the_chunks():
+    real, fake = rng.normal(size=(3000, 2)), rng.normal(size=(4000, 2))
+    density, coverage = metrics.density_coverage(real, fake)
+    part = [metrics.density_coverage(real, half) for half in np.split(fake, 2)]
+    assert density == pytest.approx(np.mean([p[0] for p in part]))
+    assert coverage >= max(p[1] for p in part)
+
+
+def test_inception_score_against_scipy_and_its_limits():
+    logits = rng.normal(0, 2, (200, 4))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    exact = np.exp(rel_entr(p, p.mean(axis=0)).sum(axis=1).mean())
+    assert metrics.inception_score(logits) == pytest.approx(exact)
+    assert metrics.inception_score(logits + 500) == pytest.approx(exact)  # no overflow
+    sure = 1e4 * np.eye(4)[np.arange(40) % 4]
+    assert metrics.inception_score(sure) == pytest.approx(4)
+    assert metrics.inception_score(sure[:1].repeat(9, axis=0)) == pytest.approx(1)
+    assert metrics.inception_score(np.zeros((5, 4))) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: metrics.density_coverage(REAL, np.ones((9, 2)), k=5),
+            ValueError,
+            "more than k = 5 rows each. Received: 5 and 9",
+        ),
+        (
+            lambda: metrics.density_coverage(REAL, np.ones((9, 3)), k=1),
+            ValueError,
+            "`fake` must have shape",
+        ),
+        (
+            lambda: metrics.density_coverage(REAL, REAL, k=1.0),
+            TypeError,
+            "`k` must be a whole number",
+        ),
+        (
+            lambda: metrics.inception_score(np.ones(3)),
+            ValueError,
+            "`logits` must have 2 axes",
+        ),
+    ],
+)
+def test_density_coverage_and_inception_score_refuse(call, error, message):
+    with pytest.raises(error, match=message) as found:
+        call()
+    assert "Received: " in str(found.value)
