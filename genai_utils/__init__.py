@@ -7,6 +7,7 @@ package alone loads nothing heavy: neither Keras nor Matplotlib nor scikit-learn
 __version__ = "0.1.0"
 __all__ = [
     "backends",
+    "batching",
     "callbacks",
     "checks",
     "cli",
@@ -26,6 +27,7 @@ __all__ = [
     "music",
     "networks",
     "optimizers",
+    "orders",
     "players",
     "plots",
     "png",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -106,7 +107,9 @@ class Batcher:
         sample: ``sample(n, seed, label=label)`` returns an array of ``n`` rows; without
             classes, ``sample(n, seed)``.  If it also has ``draw`` and ``decode``, as
             :class:`genai_utils.export.LatentSampler` has, the requests of a batch are
-            decoded in one call; else one after the other.
+            decoded in one call; else one after the other.  If that call fails, each
+            request is tried alone, so that only those that fail alone get the error.
+            What is no :class:`Exception`, such as ``SystemExit``, ends the thread.
         limits: When to refuse, and how long to gather.
         stats: What counts the batches.
     """
@@ -121,8 +124,9 @@ class Batcher:
         self.stats = stats or Stats()
         self.num_classes = getattr(sample, "num_classes", None)
         self._gathers = hasattr(sample, "draw") and hasattr(sample, "decode")
-        self._queue: queue.Queue[_Job | None] = queue.Queue(int(self.limits.queue))
-        self._lock, self._closing = threading.Lock(), False
+        self._queue: queue.Queue[_Job | None] = queue.Queue()  # `submit` bounds it
+        self._lock, self._closing, self._ended = threading.Lock(), False, False
+        self._since: float | None = None  # when the batch in work was begun
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._thread.start()
 
@@ -130,6 +134,18 @@ class Batcher:
     def closing(self) -> bool:
         """Whether new requests are refused."""
         return self._closing
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no answer is to be expected, or ``None`` if all is well."""
+        if self._closing:
+            return "The service is closing."
+        if self._ended or not self._thread.is_alive():
+            return "The sampler's thread has ended. Start the service again."
+        since = self._since
+        if since is None or time.monotonic() - since <= self.limits.hang:
+            return None
+        return f"One batch has taken more than {self.limits.hang:g} s."
 
     def waiting(self) -> int:
         """Return how many requests wait."""
@@ -145,35 +161,69 @@ class Batcher:
             A future of the array.
 
         Raises:
-            Refusal: With 429 if the queue is full, 503 if the service is closing.
+            Refusal: With 429 if the queue is full, 503 if the service is closing or
+                the thread has ended.
         """
         job = _Job(order)
-        with self._lock:  # nothing enters after `close` has taken the lock
-            if self._closing:
-                raise Refusal(503, "The service is closing. Ask another one.")
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
-                raise Refusal(429, "Too many requests wait. Try later.") from None
+        with self._lock:  # nothing enters after `close` or `_drop` has taken the lock
+            if self._closing or self._ended:
+                raise Refusal(503, "The service is closing or has ended.")
+            if self._queue.qsize() >= self.limits.queue:
+                raise Refusal(429, "Too many requests wait. Try later.")
+            self._queue.put(job)
         return job.future
 
-    def close(self) -> None:
-        """Refuse new requests, answer those that wait, and end the thread."""
+    def close(self, grace: float | None = None) -> bool:
+        """Refuse new requests, answer those that wait, and end the thread.
+
+        Args:
+            grace: Seconds to wait for that; ``None`` for as long as it takes.
+
+        Returns:
+            Whether the thread has ended.  If not, those that still wait are refused
+            with 503.  The thread is a daemon: it ends after the batch in work, or
+            with the process.
+        """
         with self._lock:
             already, self._closing = self._closing, True
         if not already:
             self._queue.put(None)
-        self._thread.join()
+        self._thread.join(grace)
+        if self._thread.is_alive():
+            self._drop()
+            self._queue.put(None)
+        return not self._thread.is_alive()
+
+    def _drop(self) -> None:
+        """Refuse all that wait, and all that come."""
+        with self._lock:
+            self._ended = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None and job.future.set_running_or_notify_cancel():
+                    job.future.set_exception(Refusal(503, "The service has stopped."))
 
     def _work(self) -> None:
-        job = self._queue.get()
-        while job is not None:
-            jobs, job = self._gather(job)
-            jobs = [j for j in jobs if j.future.set_running_or_notify_cancel()]
-            if jobs:
-                self._answer(jobs)
-            if job is _NEXT:
-                job = self._queue.get()
+        jobs: list[_Job] = []
+        try:
+            job = self._queue.get()
+            while job is not None:
+                jobs, job = self._gather(job)
+                jobs = [j for j in jobs if j.future.set_running_or_notify_cancel()]
+                self._since = time.monotonic()
+                if jobs:
+                    self._answer(jobs)
+                self._since = None
+                if job is _NEXT:
+                    job = self._queue.get()
+        except BaseException:  # nobody is above this frame, and the thread ends
+            _LOG.critical("the sampler has ended its thread", exc_info=True)
+        finally:
+            self._drop()
+            for unanswered in (j for j in jobs if not j.future.done()):
+                error = RuntimeError("the sampler has ended its thread")
+                unanswered.future.set_exception(error)
 
     def _gather(self, first: _Job) -> tuple[list[_Job], Any]:
         """The jobs of one batch, and ``None`` where it is the last."""
@@ -192,14 +242,19 @@ class Batcher:
         return jobs, _NEXT
 
     def _answer(self, jobs: list[_Job]) -> None:
+        """Answer a batch; if it fails, each of its requests alone."""
         try:
             made = self._decoded(jobs) if self._gathers else [self._one(jobs[0])]
-            for job, samples in zip(jobs, made, strict=True):
-                job.future.set_result(samples)
         except Exception as error:
+            if len(jobs) == 1:
+                jobs[0].future.set_exception(error)
+                return
+            _LOG.warning("a batch failed: trying its requests alone", exc_info=True)
             for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(error)
+                self._answer([job])
+            return
+        for job, samples in zip(jobs, made, strict=True):
+            job.future.set_result(samples)
 
     def _options(self, order: Order) -> dict:
         return {} if self.num_classes is None else {"label": order.label}

@@ -8,23 +8,26 @@
 
 A model is a folder: ``model.keras`` and ``run.json`` from ``train``, ``sampler.npz``
 and ``card.json`` from ``export``.  The exit code is 0 if all went well, 1 if a command
-failed, and 2 if it was not understood; errors go to stderr, in one line.
+failed, and 2 if its words or the model's card were not understood; errors go to stderr,
+in one line.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from genai_utils import __version__
+from genai_utils.export import CardError
 
 __all__ = ["main"]
 
@@ -35,6 +38,8 @@ _LICENCES = {
     "fashion_mnist": "MIT",
 }
 _POINTS = 4000  # of a toy density, to train on
+_MOST = 10**6  # samples, epochs, ...
+_FAULTS = (ValueError, TypeError, OSError, ArithmeticError, LookupError, MemoryError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             of the process by default.
 
     Returns:
-        The exit code, 0 or 1.
+        The exit code, 0 or 1 if the command failed, or 2 if the model's card is none.
 
     Raises:
         SystemExit: With code 2, if the words are not understood; with 0 after
@@ -54,14 +59,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except _FAULTS as error:
+        print(f"error: {_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, CardError) else 1
     return 0
 
 
+def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split())
+    clear = isinstance(error, (ValueError, TypeError, OSError, FloatingPointError))
+    return text if clear and text else f"{type(error).__name__}: {text}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that says in one line what it does not understand."""
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        self.exit(2, f"error: {text}; for the usage see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("genai_utils", description=__doc__.split("\n")[0])
+    parser = _Parser("genai_utils", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -94,19 +114,26 @@ def _parser() -> argparse.ArgumentParser:
     serve = command("serve", _serve, "Answer requests over HTTP until stopped.")
     serve.add_argument("model", type=Path, help="folder of the model")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=_seed, default=8000, help="0 for a free one")
+    serve.add_argument("--port", type=_port, default=8000, help="0 for a free one")
     return parser
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
+    return _whole(text, 1, _MOST)
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return _whole(text, 0, 2**32 - 1)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 2**16 - 1)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    if not (text.isdecimal() and len(text) <= 20 and low <= int(text) <= high):
+        told = f"{text[:40]!r} is no whole number from {low} to {high}"
+        raise argparse.ArgumentTypeError(told)
     return int(text)
 
 
@@ -199,7 +226,7 @@ def _sampler(folder: Path) -> tuple[Callable[..., np.ndarray], dict]:
     from genai_utils.export import LatentSampler, load_card, load_network
 
     if (folder / "card.json").is_file():
-        card = load_card(folder)
+        card = load_card(folder, needs=["sampler.npz"])
         network = load_network(folder / "sampler.npz", ordered=True)
         sampler = LatentSampler(network, network.shape[0], network.num_classes)
         return sampler, card
@@ -323,12 +350,25 @@ def _serve(args: argparse.Namespace) -> None:
     from genai_utils.serve import Server
 
     sampler, card = _sampler(args.model)
-    stop = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: stop.set())
-    with Server(sampler, card, host=args.host, port=args.port) as server:
+    with (
+        _stopped_by_signals() as stop,
+        Server(sampler, card, host=args.host, port=args.port) as server,
+    ):
         print(f"serving {card['name']} at {server.url}; stop with Ctrl-C", flush=True)
         while not stop.wait(0.2):
             pass
     print("closed")
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; afterwards they do what they did before."""
+    stop, before = threading.Event(), {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                before[name] = signal.signal(name, lambda *_: stop.set())
+        yield stop
+    finally:
+        for name, handler in before.items():  # None is one that Python does not know
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)

@@ -21,6 +21,7 @@ from genai_utils.checks import check_array, check_labels, check_positive
 __all__ = [
     "BITS",
     "CARD_FIELDS",
+    "CardError",
     "LatentSampler",
     "Network",
     "dequantise",
@@ -145,6 +146,14 @@ _DO = {
     "reshape": _reshape,
     "append": _append,
 }
+_NEEDS = {  # the settings and the arrays of each step
+    "dense": ((), ("w", "b")),
+    "stamp": (("stride",), ("w", "b")),
+    "affine": ((), ("scale", "shift")),
+    "leaky": (("slope",), ()),
+    "reshape": (("shape",), ()),
+    "append": ((), ("table",)),
+}
 
 
 def read_network(net: Any, final: str = "linear") -> Network:
@@ -257,7 +266,7 @@ def quantise(
         ValueError: If ``bits`` is not a whole number from 2 to 8.
 
     Reference:
-        Krishnamoorthi (2018), section 2.2, symmetric and per channel.
+        Krishnamoorthi (2018), the symmetric quantiser with a scale for each channel.
     """
     w = check_array(w, "w")
     if isinstance(bits, bool) or bits not in range(2, 9):
@@ -349,8 +358,8 @@ def load_network(path: Any, ordered: bool = False) -> Network:
         The network, its weights float32.
 
     Raises:
-        ValueError: If the file is damaged, holds pickled objects, or was not written by
-            :func:`save_network`.
+        ValueError: If the file is damaged, holds pickled objects, was not written by
+            :func:`save_network`, or has a step that is not known here.
     """
     try:
         content = io.BytesIO(Path(path).read_bytes())
@@ -363,6 +372,8 @@ def load_network(path: Any, ordered: bool = False) -> Network:
             if not name.endswith(".scale") or name.count(".") == 1
         }
         steps, shape = tuple(head["steps"]), tuple(head["shape"])
+        for i, step in enumerate(steps):
+            _check_step(i, step, arrays)
         return Network(steps, arrays, shape, head["num_classes"], ordered)
     except FileNotFoundError:
         raise
@@ -371,6 +382,20 @@ def load_network(path: Any, ordered: bool = False) -> Network:
             "`path` must be a whole file from `save_network`. Received: "
             f"{Path(path).name} ({error}). Export the model again."
         ) from error
+
+
+def _check_step(i: int, step: dict, arrays: Mapping[str, np.ndarray]) -> None:
+    if step["do"] not in _NEEDS:
+        raise ValueError(f"step {i} is an unknown {step['do']!r}")
+    activation = step.get("activation", "linear")
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"step {i} has the unknown activation {activation!r}")
+    settings, names = _NEEDS[step["do"]]
+    lost = [s for s in settings if s not in step]
+    lost += [n for n in names if n not in step.get("arrays", ())]
+    lost += [n for n in step.get("arrays", ()) if f"{i}.{n}" not in arrays]
+    if lost:
+        raise ValueError(f"step {i}, {step['do']}, lacks {', '.join(lost)}")
 
 
 def _restored(name: str, a: np.ndarray, stored: dict, head: dict) -> np.ndarray:
@@ -448,6 +473,10 @@ def sha256(path: Any) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+class CardError(ValueError):
+    """A ``card.json`` that is no card, or does not list the files that are wanted."""
+
+
 def save_card(folder: Any, card: Mapping[str, Any], files: Sequence[str]) -> Path:
     """Write ``card.json``: what a model is, and the hashes of the files it is in.
 
@@ -455,7 +484,7 @@ def save_card(folder: Any, card: Mapping[str, Any], files: Sequence[str]) -> Pat
         folder: Where the files are.
         card: At least ``CARD_FIELDS``: the model's name, its data and their licence,
             the recipe, metrics (each with ``value`` and ``error``) and limits in words.
-        files: Names of files in ``folder``.
+        files: Names of files in ``folder``; without any, :func:`load_card` refuses it.
 
     Returns:
         The path of the card.
@@ -466,8 +495,7 @@ def save_card(folder: Any, card: Mapping[str, Any], files: Sequence[str]) -> Pat
     Reference:
         Mitchell et al. (2019), Model cards for model reporting.
     """
-    lost = [name for name in CARD_FIELDS if not card.get(name)]
-    if lost:
+    if lost := [name for name in CARD_FIELDS if not card.get(name)]:
         raise ValueError(
             f"`card` must say {', '.join(CARD_FIELDS)}. Received: nothing about "
             f"{', '.join(lost)}. Fill in what a user has to know."
@@ -488,31 +516,57 @@ def save_card(folder: Any, card: Mapping[str, Any], files: Sequence[str]) -> Pat
     return path
 
 
-def load_card(folder: Any) -> dict[str, Any]:
+def load_card(folder: Any, needs: Sequence[str] = ()) -> dict[str, Any]:
     """Read ``card.json``, and check that the files are those it was written for.
 
     Args:
         folder: Where the card and its files are.
+        needs: Names of files that you will read, which the card must therefore list.
 
     Returns:
         The card.
 
     Raises:
         FileNotFoundError: If there is no card, or a file is missing.
+        CardError: If the card is none, lists no file or not one of ``needs``, or names
+            a file elsewhere.  It is a ``ValueError``.
         ValueError: If a file's SHA-256 is another one.
     """
     folder = Path(folder)
-    card = json.loads((folder / "card.json").read_text("utf-8"))
+    card = _read_card(folder / "card.json")
+    if lost := [name for name in needs if name not in card["files"]]:
+        raise CardError(
+            f"`card.json` must list each file that is read, with its SHA-256. "
+            f"Received: none for {', '.join(lost)}. Export the model again."
+        )
     for name, facts in card["files"].items():
-        if Path(name).name != name:
-            raise ValueError(
-                "`card.json` must name files beside it. Received: "
-                f"{name!r}. Do not use this model."
-            )
         digest = sha256(folder / name)
         if digest != facts["sha256"]:
             raise ValueError(
                 f"`{name}` must have the SHA-256 {facts['sha256'][:12]}... of its card."
                 f" Received: {digest[:12]}... Get the file again; do not use this one."
+            )
+    return card
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    """The card, if it has the form of one."""
+    try:
+        card = json.loads(path.read_text("utf-8"))
+        hashes = [facts["sha256"] + "" for facts in card["files"].values()]
+        lost = [name for name in CARD_FIELDS if not card.get(name)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        hashes = lost = []
+    if lost or not hashes:
+        without = ", ".join(lost) or "a list of files with their SHA-256"
+        raise CardError(
+            "`card.json` must be a card that `save_card` wrote. Received: one without "
+            f"{without}. Export the model again."
+        )
+    for name in card["files"]:
+        if name in (".", "..") or Path(name).name != name:
+            raise CardError(
+                "`card.json` must name files beside it. Received: "
+                f"{name!r}. Do not use this model."
             )
     return card

@@ -30,7 +30,7 @@ __all__ = [
 
 #: What :func:`violations` looks for.
 RULES = ("parallels", "crossing", "range", "dissonance", "leap")
-#: Partials of a tone: how loud the fundamental and its multiples are.
+#: Partials of a tone, which say how loud the fundamental and its multiples are.
 PARTIALS = (1.0, 0.5, 0.3, 0.15)
 _STYLES = ("#12355b", "-"), ("#b3261e", "--"), ("#2f7d4f", "-."), ("#7a4fa3", ":")
 _VOICES = ("soprano", "alto", "tenor", "bass")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from genai_utils.checks import check_positive
@@ -30,6 +30,9 @@ class Limits:
         wait: Seconds that the first request of a batch waits for others.
         patience: Seconds after which a waiting request is given up.
         connections: Most connections at a time.
+        transfer: Seconds in all that a client has to send its request, and as many for
+            each part of the answer (head and body) to be taken.
+        hang: Seconds in one batch after which ``/health`` says that the sampler hangs.
     """
 
     samples: int = 64
@@ -39,11 +42,13 @@ class Limits:
     wait: float = 0.004
     patience: float = 30.0
     connections: int = 128
+    transfer: float = 10.0
+    hang: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("samples", "body", "queue", "rows", "patience", "connections"):
-            check_positive(getattr(self, name), name)
-        check_positive(self.wait, "wait", zero_ok=True)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            check_positive(value, each.name, zero_ok=each.name == "wait")
 
 
 class Refusal(Exception):
@@ -130,5 +135,8 @@ def _whole(value: Any, name: str, low: int, high: int) -> int:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:  # it was read, but cannot be written
+        return "something nested so deep"
     return text if len(text) <= 40 else text[:37] + "..."

@@ -10,31 +10,25 @@ TLS and authentication in front of it before it leaves your machine.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import queue
-import secrets
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
+from concurrent.futures import wait as wait_for
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 
 from genai_utils import png
-from genai_utils.checks import check_positive
+from genai_utils.batching import Batcher, Stats
+from genai_utils.orders import Limits, Order, Refusal, read_order
 
 __all__ = ["Batcher", "Limits", "Order", "Refusal", "Server", "Stats", "read_order"]
 
 _LOG = logging.getLogger(__name__)
-_FIELDS = ("n", "seed", "label", "format")
-_FORMATS = ("json", "png")
-_QUANTILES = (0.5, 0.9, 0.99)
 _ROUTES = {
     "/health": ("GET", "_health"),
     "/card": ("GET", "_card"),
@@ -122,11 +116,18 @@ class Server:
         """Refuse new requests with 503, finish those under way, and stop listening.
 
         Args:
-            grace: Seconds to wait for the last answers to be sent.
+            grace: Seconds, in all, to wait for the sampler and for the last answers to
+                be sent.  A sampler that hangs longer is left behind in its thread, a
+                daemon that ends with the process.  Those who wait for their turn get
+                503; those in its hands get 503 after ``limits.patience``, or nothing
+                if the process ends before.
         """
-        self.batcher.close()
+        until = time.monotonic() + grace
+        if not self.batcher.close(grace):
+            _LOG.error("the sampler has not returned in %g s: left behind", grace)
         with self._idle:
-            self._idle.wait_for(lambda: self._active == 0, grace)
+            left = max(0.0, until - time.monotonic())
+            self._idle.wait_for(lambda: self._active == 0, left)
         if not self._closed.is_set():
             self._listener.shutdown()
             self._listener.server_close()
@@ -155,13 +156,11 @@ class Server:
                 400 if samples that are no images are wanted as PNG.
         """
         future = self.batcher.submit(order)
-        try:
-            samples = future.result(self.limits.patience)
-        except FutureTimeout:
+        wait_for([future], self.limits.patience)
+        if not future.done():
             future.cancel()
-            raise Refusal(
-                503, "It took too long. Try later, or ask for less."
-            ) from None
+            raise Refusal(503, "It took too long. Try later, or ask for less.")
+        samples = future.result()  # or the sampler's error, a TimeoutError as any other
         if order.format == "png":
             return self._png(order, samples), "image/png", {"X-Seed": str(order.seed)}
         told = {"generated_by_ai": True, "model": self.card.get("name", "unnamed")}
@@ -179,15 +178,40 @@ class Server:
         return png.encode(png.mark_visibly(page), text)
 
 
+class _Reader(io.RawIOBase):
+    """What a socket receives, with one deadline for all reads together."""
+
+    def __init__(self, connection: Any, seconds: float) -> None:
+        self._connection, self._until = connection, time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long to arrive")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One request: route it, and turn every failure into a short answer."""
 
-    timeout = 10  # seconds for a client to send the next bytes
     server_version, sys_version = "genai", ""
     server: _Listener
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        seconds = self.server.owner.limits.transfer
+        self.rfile = io.BufferedReader(_Reader(self.connection, seconds))
+
     def do_GET(self) -> None:
         self._serve("GET")
+
+    def do_HEAD(self) -> None:
+        self._serve("GET")  # and `_send` leaves the body out
 
     def do_POST(self) -> None:
         self._serve("POST")
@@ -211,6 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
             owner._enter(-1)
 
     def _route(self, path: str, method: str) -> tuple[bytes, str, dict]:
+        lengths = self.headers.get_all("Content-Length", [])
+        if len(lengths) > 1 or (lengths and "Transfer-Encoding" in self.headers):
+            raise Refusal(400, "Send one Content-Length and no Transfer-Encoding.")
         if path not in _ROUTES:
             raise Refusal(404, f"Known are {', '.join(_ROUTES)}.")
         allowed, name = _ROUTES[path]
@@ -224,6 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         return refusal.status, body, "application/json", retry
 
     def _send(self, status: int, body: bytes, kind: str, headers: dict) -> None:
+        self.connection.settimeout(self.server.owner.limits.transfer)
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -231,11 +259,12 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _health(self) -> tuple:
-        if self.server.owner.batcher.closing:
-            raise Refusal(503, "The service is closing.")
+        if trouble := self.server.owner.batcher.trouble:
+            raise Refusal(503, trouble)
         return json.dumps({"status": "ok"}).encode(), "application/json", {}
 
     def _card(self) -> tuple:
@@ -256,16 +285,25 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             raise Refusal(411, "Send the header Content-Length.")
-        size = int(length[:12])
+        size = int(length.lstrip("0")[:12] or "0")
         if size > most:
             left = min(size, _DRAIN)  # so that the client reads our answer
-            while left > 0 and (got := len(self.rfile.read(min(left, 65536)))):
+            while left > 0 and (got := len(self._read(min(left, 65536)))):
                 left -= got
             raise Refusal(413, f"The body must have at most {most} bytes.")
         kind = self.headers.get_content_type()
         if kind != "application/json":  # which a form on another site cannot send
             raise Refusal(415, "Send the header Content-Type: application/json.")
-        return self.rfile.read(size)
+        body = self._read(size)
+        if len(body) < size:
+            raise Refusal(400, f"The body ended after {len(body)} of {size} bytes.")
+        return body
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self.rfile.read(size)
+        except TimeoutError:
+            raise Refusal(408, "The request took too long to arrive.") from None
 
     def send_error(self, code: int, message: Any = None, explain: Any = None) -> None:
         """Answer what is not even HTTP in JSON, too."""

@@ -44,7 +44,9 @@ ALLOWED = {
     "ranking": {"checks"},
     "scaling": {"checks"},
     "scoreboard": {"checks", "data", "judge", "metrics", "two_sample"},
-    "serve": {"checks", "png"},
+    "serve": {"batching", "orders", "png"},
+    "orders": {"checks"},
+    "batching": {"orders"},
     "two_sample": {"checks", "metrics"},
     "worlds": {"checks"},
     "cli": {"data", "export", "judge", "metrics", "png", "recipes", "seeds", "serve"},
@@ -89,8 +91,18 @@ def test_no_family_of_models_imports_another():
 
 @pytest.mark.parametrize(
     "name",
-    ["checks", "data", "decoding", "drift", "export", "judge", "meshes", "metrics"]
-    + ["music", "plots", "png", "ranking", "scaling", "scoreboard", "serve"]
+    [
+        "batching",
+        "checks",
+        "data",
+        "decoding",
+        "drift",
+        "export",
+        "judge",
+        "meshes",
+        "metrics",
+    ]
+    + ["music", "orders", "plots", "png", "ranking", "scaling", "scoreboard", "serve"]
     + ["two_sample", "worlds"],
 )
 def test_leaves_do_not_need_keras(name):

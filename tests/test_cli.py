@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 from genai_utils.cli import main
-from genai_utils.export import load_card
+from genai_utils.export import (
+    CARD_FIELDS,
+    Network,
+    load_card,
+    save_card,
+    save_network,
+    sha256,
+)
 
 # In a process that has used TensorFlow before, its threads are already running.
 pytestmark = pytest.mark.filterwarnings("ignore:set_seed.*came too late")
@@ -115,6 +122,91 @@ def test_words_that_are_not_understood(words, capsys):
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2 and "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "x", "--port", "70000"],
+        ["serve", "x", "--port", "-1"],
+        ["sample", "x", "--out", "a.png", "--n", str(10**12)],
+        ["sample", "x", "--out", "a.png", "--n", "9" * 5000],
+        ["train", "x\ny", "--out", "a", "--epochs", "two\nlines"],
+    ],
+)
+def test_numbers_out_of_range_are_refused_in_one_line(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.startswith("error: argument --")
+    assert said.count("\n") == 1 and len(said) < 200
+
+
+def test_a_card_that_is_none_is_refused_in_one_line(tmp_path, capsys):
+    words = ["sample", str(tmp_path), "--out", str(tmp_path / "a.npy")]
+    step = {"do": "dense", "activation": "tanh", "arrays": ["w", "b"]}
+    arrays = {"0.w": np.ones((3, 2), "float32"), "0.b": np.zeros(2, "float32")}
+    save_network(tmp_path / "sampler.npz", Network((step,), arrays, (3,)))
+    card = dict.fromkeys(CARD_FIELDS, "x") | {"recipe": {"a": 1}}
+    card["metrics"] = {"m": {"value": 1, "error": 0}}
+    path = save_card(tmp_path, card, ["sampler.npz"])
+    assert main(words) == 0
+    (tmp_path / "other").write_bytes(b"")
+    whole = json.loads(path.read_text("utf-8"))
+    other = whole["files"] | {"other": {"sha256": sha256(tmp_path / "other")}}
+    del other["sampler.npz"]
+    without = {k: v for k, v in whole.items() if k != "files"}
+    capsys.readouterr()
+    for bad in (without, whole | {"files": {}}, whole | {"files": other}, []):
+        path.write_text(json.dumps(bad), "utf-8")
+        for command in (words, ["serve", str(tmp_path)]):
+            assert main(command) == 2
+            said = capsys.readouterr().err
+            assert said.startswith("error: `card.json` must") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), OverflowError("big"), KeyError("k"), ValueError("a\n b")]
+)
+def test_faults_inside_are_one_line(error, monkeypatch, capsys):
+    def fails(args):
+        raise error
+
+    monkeypatch.setattr("genai_utils.cli._recipes", fails)
+    assert main(["recipes"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and len(said) > 10
+
+
+def test_serving_gives_the_signals_back(monkeypatch, capsys):
+    def mine(*_):
+        raise AssertionError("the handler from before")
+
+    class Stopped:
+        """A service that is told to stop while it starts."""
+
+        url = "here"
+
+        def __init__(self, *args, **settings):
+            signal.raise_signal(signal.SIGTERM)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            pass
+
+    monkeypatch.setattr("genai_utils.cli._sampler", lambda folder: (None, {"name": ""}))
+    monkeypatch.setattr("genai_utils.serve.Server", Stopped)
+    interrupt = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGTERM, mine)
+    try:
+        assert main(["serve", "x"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGINT) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "closed" in capsys.readouterr().out
 
 
 def test_labels_and_bits_are_checked(vae, tmp_path, capsys):

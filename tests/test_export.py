@@ -319,3 +319,55 @@ def test_a_metric_without_an_error_is_refused(tmp_path):
     bad = {**CARD, "metrics": {"frechet": {"value": 1.0}}}
     with pytest.raises(ValueError, match="standard deviation"):
         export.save_card(tmp_path, bad, [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        "[" * 5000,
+        "null",
+        json.dumps(CARD),
+        json.dumps({**CARD, "files": {}}),
+        json.dumps({**CARD, "files": ["a.npz"]}),
+        json.dumps({**CARD, "files": {"a.npz": {}}}),
+        json.dumps({**CARD, "files": {"a.npz": {"sha256": 5}}}),
+        json.dumps({"files": {"a.npz": {"sha256": "0"}}}),
+    ],
+)
+def test_what_is_no_card_is_refused(text, tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"weights")
+    (tmp_path / "card.json").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"`card\.json` must be a card.*without"):
+        export.load_card(tmp_path)
+
+
+def test_a_file_that_is_read_must_be_on_the_card(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"weights")
+    export.save_card(tmp_path, CARD, ["a"])
+    assert export.load_card(tmp_path, needs=["a"])["name"] == CARD["name"]
+    with pytest.raises(export.CardError, match="Received: none for b"):
+        export.load_card(tmp_path, needs=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"do": "evil"}, "step 0 is an unknown 'evil'"),
+        ({"activation": "evil"}, "unknown activation 'evil'"),
+        ({"arrays": ["w"]}, "step 0, dense, lacks b"),
+        ({"arrays": ["w", "b", "c"]}, "step 0, dense, lacks c"),
+        ({"do": "reshape", "arrays": []}, "step 0, reshape, lacks shape"),
+    ],
+)
+def test_a_file_with_unknown_steps_is_refused(change, message, tmp_path):
+    step = {"do": "dense", "activation": "tanh", "arrays": ["w", "b"]}
+    arrays = {"0.w": np.ones((3, 2), "float32"), "0.b": np.zeros(2, "float32")}
+    good = export.save_network(tmp_path / "n", export.Network((step,), arrays, (3,)))
+    assert export.load_network(good).steps == (step,)
+    bad = export.Network(({**step, **change},), arrays, (3,))
+    path = export.save_network(tmp_path / "n.npz", bad)
+    with pytest.raises(ValueError, match=f"Received: n.npz .*{message}.*Export the"):
+        export.load_network(path)

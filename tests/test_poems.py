@@ -142,6 +142,11 @@ def test_loader_reads_the_tang_files_in_order(monkeypatch, tmp_path):
 def test_the_published_set():
     found = poems.tang_poems()
     assert len(found) == 11_007
-    assert Poem("李白", "靜夜思", poems.cut_lines(
-        "牀前看月光，疑是地上霜。舉頭望山月，低頭思故鄉。"
-    )) in found
+    assert (
+        Poem(
+            "李白",
+            "靜夜思",
+            poems.cut_lines("牀前看月光，疑是地上霜。舉頭望山月，低頭思故鄉。"),
+        )
+        in found
+    )

@@ -279,6 +279,187 @@ def test_patience_ends():
         assert gate.calls == [1, 3]
 
 
+def raw(server, sent, seconds=10):
+    """Send bytes as they are; return status, headers and body as bytes."""
+    host, port = server.url[7:].split(":")
+    with socket.create_connection((host, int(port)), seconds) as connection:
+        connection.sendall(sent)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else None, head, body
+
+
+def posted(body, *headers):
+    lines = ["POST /sample HTTP/1.1", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def test_closing_does_not_wait_for_a_sampler_that_hangs():
+    gate = Gate()
+    server = Server(gate, limits=Limits(queue=2))
+    with ThreadPoolExecutor(4) as pool:
+        held = pool.submit(ask, server, body={"seed": 1})
+        assert gate.entered.wait(10)
+        others = [pool.submit(ask, server, body={"seed": s}) for s in (2, 3)]
+        wait_for(lambda: server.batcher.waiting() == 2)  # a full queue, too
+        closing = pool.submit(server.close, 0.5)
+        try:
+            closing.result(5)
+            assert [other.result(5)[0] for other in others] == [503, 503]
+            assert server.wait(0) and not held.done()
+        finally:
+            gate.open.set()
+        assert held.result(5)[0] == 200  # what was in its hands
+        server.batcher._thread.join(5)
+    assert not server.batcher._thread.is_alive() and gate.calls == [1]
+
+
+def test_a_sampler_that_ends_its_thread_is_seen(caplog):
+    def ends(n, seed):
+        raise SystemExit
+
+    limits = Limits(patience=5)
+    with Server(ends, limits=limits) as server, caplog.at_level(logging.ERROR):
+        start = time.monotonic()
+        assert ask(server, body={})[0] == 500
+        assert time.monotonic() - start < 4  # before patience ends
+        status, headers, body = ask(server, "/health")
+        assert status == 503 and b"thread has ended" in body and headers["Retry-After"]
+        assert ask(server, body={})[0] == 503
+    assert "ended its thread" in caplog.text
+
+
+def test_those_who_wait_are_told_when_the_thread_ends():
+    gate = Gate()
+
+    def ends(n, seed):
+        gate(n, seed)
+        raise SystemExit
+
+    batcher = Batcher(ends)
+    first, second = (batcher.submit(Order(1, seed)) for seed in (1, 2))
+    gate.open.set()
+    with pytest.raises(RuntimeError, match="ended its thread"):
+        first.result(5)
+    with pytest.raises(Refusal, match="has stopped") as caught:
+        second.result(5)
+    assert caught.value.status == 503 and batcher.close(5)
+
+
+def test_health_tells_of_a_batch_that_takes_too_long():
+    gate = Gate()
+    with Server(gate, limits=Limits(hang=0.3)) as server, ThreadPoolExecutor() as pool:
+        asked = pool.submit(ask, server, body={"seed": 1})
+        assert gate.entered.wait(10) and ask(server, "/health")[0] == 200
+        time.sleep(0.4)
+        status, _, body = ask(server, "/health")
+        gate.open.set()
+        assert status == 503 and b"more than 0.3 s" in body
+        assert asked.result(10)[0] == 200 and ask(server, "/health")[0] == 200
+
+
+@pytest.mark.parametrize("start", [b"GET /health HTTP/1.1\r\n", None])
+def test_a_client_that_sends_byte_by_byte_is_cut(start):
+    """The deadline is for the whole request, in the head and in the body."""
+    start = start or posted(b"{", "Content-Length: 1000")
+    with Server(SAMPLER, limits=Limits(transfer=0.6, connections=1)) as server:
+        host, port = server.url[7:].split(":")
+        with socket.create_connection((host, int(port)), 10) as slow:
+            slow.sendall(start)
+            slow.settimeout(0.1)
+            begun, answer = time.monotonic(), None
+            while answer is None and time.monotonic() - begun < 3:
+                try:
+                    slow.sendall(b"X")
+                    answer = slow.recv(1000)
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    answer = b""
+            assert 0.4 < time.monotonic() - begun < 2
+        assert answer == b"" or b" 408 " in answer.splitlines()[0]
+        wait_for(lambda: server._listener._free._value == 1)
+        assert ask(server, "/health")[0] == 200
+
+
+def test_lengths_are_read_as_they_are_meant(server):
+    body = b'{"n": 3, "seed": 1}'
+    for zeros in (1, 12, 5000):
+        status, _, answer = raw(
+            server, posted(body, f"Content-Length: {'0' * zeros}{len(body)}")
+        )
+        assert status == 200 and json.loads(answer)["n"] == 3
+    status, _, answer = raw(server, posted(body[:7], "Content-Length: 0"))
+    assert status == 200 and json.loads(answer)["n"] == 1
+    two = posted(body, "Content-Length: 19", "Content-Length: 2")
+    assert raw(server, two)[0] == 400
+    chunks = posted(body, "Content-Length: 19", "Transfer-Encoding: chunked")
+    status, _, answer = raw(server, chunks)
+    assert status == 400 and b"Transfer-Encoding" in answer
+    assert raw(server, posted(b"", "Transfer-Encoding: chunked"))[0] == 411
+
+
+def test_a_body_that_ends_early_is_refused(server):
+    host, port = server.url[7:].split(":")
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(posted(b'{"n": 1}', "Content-Length: 40"))
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").read()
+    assert b" 400 " in answer.splitlines()[0] and b"after 8 of 40 bytes" in answer
+
+
+def test_nested_values_are_refused_at_any_depth():
+    for depth in range(10, 2000, 5):
+        for text in ('{"n": %s}', "%s", '{"format": %s}', '{"seed": %s}'):
+            nested = text % ("[" * depth + "]" * depth)
+            with pytest.raises(Refusal) as caught:
+                read_order(nested.encode())
+            assert caught.value.status == 400 and len(caught.value.error) < 150
+
+
+def test_head_is_answered_as_get_without_a_body(server):
+    for path, expected in (("/health", 200), ("/sample", 405), ("/nowhere", 404)):
+        status, head, body = raw(server, f"HEAD {path} HTTP/1.1\r\n\r\n".encode())
+        assert status == expected and body == b"" and b"Content-Length: " in head
+
+
+class Choosy(LatentSampler):
+    """Refuses some seeds, in one of its two halves."""
+
+    def draw(self, n, seed=0, label=None):
+        if seed == 13:
+            raise ValueError("an unlucky seed")
+        z, labels = super().draw(n, seed, label)
+        return (z + 100.0 * (seed == 17), labels)
+
+    def decode(self, z, labels):
+        if z.max() > 50:
+            raise FloatingPointError("far outside")
+        return super().decode(z, labels)
+
+
+@pytest.mark.parametrize("bad", [13, 17])
+def test_a_request_that_fails_does_not_fail_its_neighbours(bad):
+    batcher = Batcher(Choosy(NETWORK, 3, 4), Limits(wait=0.2))
+    seeds = [1, 2, bad, 3]
+    futures = {seed: batcher.submit(Order(2, seed)) for seed in seeds}
+    for seed, future in futures.items():
+        if seed == bad:
+            with pytest.raises((ValueError, FloatingPointError)):
+                future.result(10)
+        else:
+            assert np.array_equal(future.result(10), SAMPLER(2, seed))
+    batcher.close()
+
+
+def test_a_samplers_own_timeout_is_an_error_of_the_service():
+    def late(n, seed):
+        raise TimeoutError("a data base did not answer")
+
+    with Server(late) as server:
+        status, headers, _ = ask(server, body={})
+        assert status == 500 and headers["Retry-After"] is None
+
+
 def test_samples_that_are_no_images_come_as_json_only():
     with Server(lambda n, seed: np.ones((n, 2))) as server:
         assert samples(ask(server, body={"n": 2})).tolist() == [[1, 1], [1, 1]]
@@ -335,7 +516,9 @@ def test_percentiles_are_those_of_the_sorted_times():
     assert stats.seconds == 199 * 100
 
 
-@pytest.mark.parametrize("name", ["samples", "body", "queue", "rows", "connections"])
+@pytest.mark.parametrize(
+    "name", ["samples", "body", "queue", "rows", "connections", "transfer", "hang"]
+)
 def test_limits_must_be_above_zero(name):
     with pytest.raises(ValueError, match=f"`{name}` must be"):
         Limits(**{name: 0})

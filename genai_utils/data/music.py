@@ -29,7 +29,7 @@ __all__ = [
 LOWEST = 36
 #: Token of a voice that is silent, and of the time before the first note.
 REST, START = 46, 47
-#: Number of tokens: 46 pitches, the rest, the start.
+#: How many tokens there are, 46 pitches with the rest and the start.
 VOCABULARY = 48
 #: The published split.
 SPLITS = ("train", "valid", "test")

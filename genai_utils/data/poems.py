@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -160,14 +161,12 @@ def rhyme_pairs(poems: Iterable[Poem]) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for poem in poems:
         ends = [line[-1] for line in poem.lines[1::2] if _is_chinese(line[-1])]
-        pairs = zip(ends, ends[1:], strict=False)
-        counts.update(tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1])
+        pairs = (tuple(sorted(pair)) for pair in pairwise(ends))
+        counts.update(pair for pair in pairs if pair[0] != pair[1])
     return counts
 
 
-def rhyme_classes(
-    counts: Counter[tuple[str, str]], least: int = 16
-) -> dict[str, int]:
+def rhyme_classes(counts: Counter[tuple[str, str]], least: int = 16) -> dict[str, int]:
     r"""Group characters that rhyme, by merging greedily while the modularity grows.
 
     With :math:`e_{kl}` the share of pairs between classes and :math:`a_k` their sums,
@@ -181,8 +180,7 @@ def rhyme_classes(
         The class of each character, numbered from the largest class (0) on.
 
     Reference:
-        Newman (2004), https://doi.org/10.1103/PhysRevE.69.066133; for rhymes, List,
-        Pathmanathan, Lopez and Bapteste (2016) use networks in the same way.
+        Newman (2004), https://doi.org/10.1103/PhysRevE.69.066133.
     """
     names, weights = _matrix(counts, least)
     e = weights / max(weights.sum(), 1.0)
