@@ -18,7 +18,13 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WORDS = (1200, 2500)
 # Lines of the median code cell, and cells beside the solutions.
 CELLS = {"05": (10, 62), "15": (10, 45), "17": (10, 50), "19": (10, 53)}  # many topics
-CELLS |= {"24": (10, 45), "33": (10, 50), "35": (10, 52), "36": (10, 53)}
+CELLS |= {
+    "24": (10, 45),
+    "28": (12, 50),
+    "33": (10, 50),
+    "35": (10, 52),
+    "36": (10, 53),
+}
 LONG = {"09": 2800, "10": 3400}  # proofs in words; the listing has many faults
 DIRECTIVE = re.compile(r"^\s*(```+|:::+)\s*\{|\{[a-z][a-z:-]*\}`", re.MULTILINE)
 PATHS = re.compile(r"(?<![\w/.])(/(home|root|work|tmp|Users)\b|[A-Z]:\\\\?\w)")

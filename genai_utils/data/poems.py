@@ -44,7 +44,7 @@ class Poem(NamedTuple):
 
 
 def tang_poems() -> list[Poem]:
-    """Return 11,007 poems of the Tang dynasty, in traditional characters.
+    """Return 12,008 poems of the Tang dynasty, in traditional characters.
 
     They are the first volumes of the *Quan Tangshi*, an anthology of 1705, in its
     order.  Nothing is left out: some poems have gaps or notes in brackets.

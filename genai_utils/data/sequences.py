@@ -119,6 +119,7 @@ class Characters:
             )
         self.alphabet = alphabet
         self._ids = {c: i for i, c in enumerate(alphabet)}
+        self._known = frozenset(alphabet)
 
     @property
     def vocab_size(self) -> int:
@@ -142,7 +143,7 @@ class Characters:
                     f"{sorted(lengths)}. Fill them up, or encode one at a time."
                 )
             return np.stack([self.encode(t) for t in text])
-        unknown = sorted(set(text) - set(self.alphabet))
+        unknown = sorted(set(text) - self._known)
         if unknown:
             raise ValueError(
                 "`text` must hold characters of the alphabet only. Received: "
