@@ -72,6 +72,8 @@ function makeFiguresOpen() {
     button.setAttribute("aria-haspopup", "dialog");
     button.setAttribute("aria-label", `Enlarge: ${figure.alt}`);
     const frame = make("span", { class: "figure-frame" });
+    // A drawing has no width of its own: in a frame that shrinks it would vanish.
+    if (figure.src.endsWith(".svg")) frame.classList.add("drawing");
     figure.replaceWith(frame);
     frame.append(figure, button);
     button.addEventListener("click", () => open(figure));

@@ -214,6 +214,17 @@ def figure_of(page: Page, site_url: str):
     return frame.locator("img"), frame.get_by_role("button")
 
 
+@pytest.mark.parametrize(("width", "least"), [(375, 250), (1280, 500)])
+def test_a_drawing_is_as_wide_as_the_text(
+    page: Page, site_url: str, width: int, least: int
+):
+    page.set_viewport_size({"width": width, "height": 800})
+    checks.open_page(page, site_url + CHAPTER)
+    drawings = page.locator('.figure-frame > img[src$=".svg"]')
+    widths = drawings.evaluate_all("l => l.map(i => i.getBoundingClientRect().width)")
+    assert widths and min(widths) > least  # no width of its own: it was 0 in a frame
+
+
 @pytest.mark.parametrize("width", [375, 1280])
 def test_figure_opens_large_by_keyboard(page: Page, site_url: str, width: int):
     page.set_viewport_size({"width": width, "height": 800})
