@@ -12,6 +12,7 @@ __all__ = [
     "check_images",
     "check_labels",
     "check_positive",
+    "check_whole",
 ]
 
 
@@ -168,6 +169,33 @@ def check_positive(value: float, name: str, *, zero_ok: bool = False) -> float:
             "Choose another value."
         )
     return value
+
+
+def check_whole(value: int, name: str, low: int = 1) -> int:
+    """Check that a count is a whole number, and not a truth value.
+
+    Args:
+        value: The count.
+        name: What the error messages call it.
+        low: The least that is taken, at least 1.
+
+    Returns:
+        The count as an ``int``.
+
+    Raises:
+        TypeError: If it is not a whole number.
+        ValueError: If it is below ``low``.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"`{name}` must be a whole number above 0. Received: {value!r}. Round it "
+            "with `int`."
+        )
+    if check_positive(value, name) < low:
+        raise ValueError(
+            f"`{name}` must be at least {low}. Received: {value}. Choose a larger one."
+        )
+    return int(value)
 
 
 def check_choice(value: str, name: str, choices: Collection[str]) -> str:

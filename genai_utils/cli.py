@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             of the process by default.
 
     Returns:
-        The exit code, 0 or 1 if the command failed, or 2 if the model's card is none.
+        The exit code, 0 if all went well, 1 if the command failed, and 2 if the
+        model's card is none.
 
     Raises:
         SystemExit: With code 2, if the words are not understood; with 0 after

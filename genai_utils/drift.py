@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import kolmogorov
 from scipy.stats import chi2
 
-from genai_utils.checks import check_array, check_positive
+from genai_utils.checks import check_array, check_positive, check_whole
 
 __all__ = [
     "Cusum",
@@ -93,7 +93,7 @@ def population_stability_index(
     """
     reference = check_array(reference, "reference", ndim=1).astype("float64")
     new = check_array(new, "new", ndim=1).astype("float64")
-    if _bins(bins) > len(reference):
+    if check_whole(bins, "bins", 2) > len(reference):
         raise ValueError(
             f"`bins` must be at most the {len(reference)} values of the reference. "
             f"Received: {bins}. Use fewer bins."
@@ -101,14 +101,6 @@ def population_stability_index(
     inner = np.quantile(reference, np.arange(1, bins) / bins)
     p, q = (_smooth_shares(v, inner) for v in (reference, new))
     return float(((q - p) * np.log(q / p)).sum())
-
-
-def _bins(bins: int) -> int:
-    if _whole(bins, "bins") < 2:
-        raise ValueError(
-            f"`bins` must be at least 2. Received: {bins}. Ten are customary."
-        )
-    return bins
 
 
 def _smooth_shares(values: np.ndarray, inner: np.ndarray) -> np.ndarray:
@@ -137,17 +129,8 @@ def psi_threshold(n: int, m: int, bins: int = 10, alpha: float = 0.05) -> float:
         TypeError: If a count is not a whole number.
         ValueError: If an argument leaves its range.
     """
-    rate = 1 / _whole(n, "n") + 1 / _whole(m, "m")
-    return float(rate * chi2.isf(_alpha(alpha), _bins(bins) - 1))
-
-
-def _whole(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"`{name}` must be a whole number above 0. Received: {value!r}. Round it "
-            "with `int`."
-        )
-    return int(check_positive(value, name))
+    rate = 1 / check_whole(n, "n") + 1 / check_whole(m, "m")
+    return float(rate * chi2.isf(_alpha(alpha), check_whole(bins, "bins", 2) - 1))
 
 
 def _alpha(alpha: float) -> float:
@@ -204,7 +187,7 @@ def mmd_test(
     kernel = _kernel(np.concatenate([a, b]), bandwidth)
     rng = np.random.default_rng(seed)
     size = len(a) + len(b)
-    first = np.zeros((_whole(permutations, "permutations") + 1, size))
+    first = np.zeros((check_whole(permutations, "permutations") + 1, size))
     first[0, : len(a)] = 1.0  # row 0 is the split as it came
     for row in first[1:]:
         row[rng.permutation(size)[: len(a)]] = 1.0

@@ -20,6 +20,7 @@ __all__ = [
     "VectorQuantizer",
     "attention",
     "causal_mask",
+    "code_width",
     "conv_half",
     "conv_twice",
     "dense_stack",
@@ -154,6 +155,26 @@ def first_shape(net: keras.Model) -> tuple:
     """Return the shape of a network's first input, whether it has one or several."""
     shape = net.input_shape
     return shape[0] if isinstance(shape[0], (list, tuple)) else shape
+
+
+def code_width(encoder: keras.Model, decoder: keras.Model) -> int:
+    """Return how many latent coordinates an encoder and a decoder share.
+
+    Args:
+        encoder: Returns means, then logarithms of variances.
+        decoder: Takes a latent point.
+
+    Raises:
+        ValueError: If the encoder does not return twice what the decoder takes.
+    """
+    takes = first_shape(decoder)[-1]
+    if encoder.output_shape[-1] != 2 * takes:
+        raise ValueError(
+            "`encoder` must return twice as many values as `decoder` takes. "
+            f"Received: {encoder.output_shape[-1]} and {takes}. "
+            "End the encoder with `Dense(2 * latent_dim)`."
+        )
+    return takes
 
 
 @keras.saving.register_keras_serializable("genai_utils")

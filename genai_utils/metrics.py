@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from genai_utils.checks import check_array, check_positive
+from genai_utils.checks import check_array, check_positive, check_whole
 
 __all__ = [
     "ROWS_PER_FEATURE",
@@ -239,7 +239,7 @@ def expected_total_variation(shares: np.ndarray, n: int) -> float:
         Diaconis and Zabell (1991), equation (1.1), de Moivre's mean absolute deviation
         of a binomial variable; McDiarmid (1989).
     """
-    shares, n = _shares(shares), _whole(n, "n")
+    shares, n = _shares(shares), check_whole(n, "n")
     total = 0.0
     for p in shares[(shares > 0) & (shares < 1)].tolist():
         v = min(math.floor(n * p) + 1, n)
@@ -250,7 +250,7 @@ def expected_total_variation(shares: np.ndarray, n: int) -> float:
 
 
 def _labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    _whole(num_classes, "num_classes")
+    check_whole(num_classes, "num_classes")
     labels = check_array(labels, "labels", ndim=1, low=0, high=num_classes - 1)
     if (labels != np.floor(labels)).any():
         odd = labels[labels != np.floor(labels)][0]
@@ -281,15 +281,6 @@ def _mask(mask: np.ndarray, name: str, n: int) -> np.ndarray:
     return mask
 
 
-def _whole(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"`{name}` must be a whole number above 0. Received: {value!r}. Round it "
-            "with `int`."
-        )
-    return int(check_positive(value, name))
-
-
 def mode_coverage(
     points: np.ndarray, centers: np.ndarray, radius: float, min_count: int = 1
 ) -> tuple[int, float]:
@@ -311,7 +302,7 @@ def mode_coverage(
     points = check_array(points, "points", ndim=2)
     centers = check_array(centers, "centers", shape=(None, points.shape[1]))
     check_positive(radius, "radius")
-    _whole(min_count, "min_count")
+    check_whole(min_count, "min_count")
     index, distance = nearest_neighbours(points, centers)
     near = distance <= radius
     counts = np.bincount(index[near], minlength=len(centers))
@@ -379,7 +370,7 @@ def _neighbour_sets(
     real: np.ndarray, fake: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
     real, fake = _two_sets(real, fake, "real", "fake")
-    k = _whole(k, "k")
+    k = check_whole(k, "k")
     if min(len(real), len(fake)) <= k:
         raise ValueError(
             f"`real` and `fake` must have more than k = {k} rows each. Received: "

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.special import bdtrc
 
-from genai_utils.checks import check_array, check_positive
+from genai_utils.checks import check_array, check_whole
 from genai_utils.metrics import frechet_distance, nearest_neighbours
 
 __all__ = ["copying_test", "frechet_infinity", "kid_error", "two_sample_test"]
@@ -51,7 +51,7 @@ def frechet_infinity(
         images; we shrink both sets, so the bias of the real one goes as well.
     """
     a, b = _pair(a, b)
-    points, repeats = _count(points, "points", 2), _count(repeats, "repeats", 1)
+    points, repeats = check_whole(points, "points", 2), check_whole(repeats, "repeats")
     most = min(len(a), len(b))
     if most <= 3 * a.shape[1]:
         raise ValueError(
@@ -218,20 +218,8 @@ def _pair(a: np.ndarray, b: np.ndarray, rows: int = 2) -> tuple[np.ndarray, np.n
     return a, b
 
 
-def _count(value: int, name: str, low: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"`{name}` must be a whole number. Received: {value!r}. Use `int`."
-        )
-    if check_positive(value, name) < low:
-        raise ValueError(
-            f"`{name}` must be at least {low}. Received: {value}. Choose a larger one."
-        )
-    return int(value)
-
-
 def _odd(k: int, most: int) -> int:
-    k = _count(k, "k", 1)
+    k = check_whole(k, "k")
     if k % 2 == 0 or k > most:
         raise ValueError(
             f"`k` must be odd and at most {most}, the rows shown. Received: {k}. An "

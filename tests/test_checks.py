@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genai_utils.checks import check_array, check_choice, check_positive, within
+from genai_utils.checks import (
+    check_array,
+    check_choice,
+    check_positive,
+    check_whole,
+    within,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,22 @@ def test_a_band_holds_on_digits_and_is_only_reported_elsewhere(capsys):
     assert capsys.readouterr().out == ""
     assert within(0.7, 0.4, 0.6, "mnist")
     assert capsys.readouterr().out == "0.7 on mnist (band of digits: 0.4 to 0.6)\n"
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3)])
+def test_a_whole_number_is_returned_as_an_int(value):
+    assert type(check_whole(value, "k", 3)) is int
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (True, TypeError, "`k` must be a whole number above 0. Received: True"),
+        (3.0, TypeError, "`k` must be a whole number above 0. Received: 3.0"),
+        (0, ValueError, "`k` must be a finite number above 0. Received: 0"),
+        (2, ValueError, "`k` must be at least 3. Received: 2"),
+    ],
+)
+def test_no_whole_number_is_refused(value, error, message):
+    with pytest.raises(error, match=message):
+        check_whole(value, "k", 3)

@@ -12,6 +12,7 @@ from genai_utils import losses
 from genai_utils.checks import check_array, check_positive
 from genai_utils.game import Field, Game, Player
 from genai_utils.layers import (
+    code_width,
     dense_stack,
     first_shape,
     network,
@@ -79,13 +80,7 @@ class MultVAE(Game):
         super().__init__(**kwargs)
         check_positive(kl_weight, "kl_weight", zero_ok=True)
         check_positive(anneal_steps, "anneal_steps", zero_ok=True)
-        takes = first_shape(decoder)[-1]
-        if encoder.output_shape[-1] != 2 * takes:
-            raise ValueError(
-                "`encoder` must return twice as many values as `decoder` takes. "
-                f"Received: {encoder.output_shape[-1]} and {takes}. "
-                "End the encoder with `Dense(2 * latent_dim)`."
-            )
+        takes = code_width(encoder, decoder)
         self.encoder, self.decoder = encoder, decoder
         self.kl_weight, self.anneal_steps, self.seed = kl_weight, anneal_steps, seed
         self.num_items, self.latent_dim = first_shape(encoder)[-1], takes

@@ -15,6 +15,7 @@ from genai_utils.checks import check_array, check_choice, check_labels, check_po
 from genai_utils.game import Field, Game, Player
 from genai_utils.layers import (
     AppendClass,
+    code_width,
     conv_half,
     conv_twice,
     dense_stack,
@@ -266,13 +267,7 @@ def _check_networks(
                 f"`num_classes={num_classes}`. Received: a network that takes "
                 f"{len(net.inputs)}. A model with classes feeds [x, labels]."
             )
-    takes = first_shape(decoder)[-1]
-    if encoder.output_shape[-1] != 2 * takes:
-        raise ValueError(
-            "`encoder` must return twice as many values as `decoder` takes. "
-            f"Received: {encoder.output_shape[-1]} and {takes}. "
-            "End the encoder with `Dense(2 * latent_dim)`."
-        )
+    code_width(encoder, decoder)
 
 
 @keras.saving.register_keras_serializable("genai_utils")
