@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
 
-from genai_utils.data.fetch import TIMEOUT, fetch, registry
+from genai_utils.data.fetch import TIMEOUT, fetch, fetch_folder, registry
 
 CONTENT = bytes(range(256)) * 400  # 100 kB
 NAME = "train-images-idx3-ubyte.gz"
@@ -148,3 +150,87 @@ def test_registry_names_licence_hash_and_address():
             assert len(hosts) == len(file["urls"]) >= 3  # no host alone decides
             for url in file["urls"]:
                 assert url.startswith("https://") and url.endswith(name.split("/")[-1])
+        assert entry["files"] or {"archive", "folder"} <= set(entry)
+
+
+def test_an_archive_has_a_hash_and_more_than_one_address():
+    for entry in registry().values():
+        for file in [entry["archive"]] if "archive" in entry else []:
+            assert len(file["sha256"]) == len(entry["folder"]["sha256"]) == 64
+            hosts = {urlsplit(url).netloc for url in file["urls"]}
+            assert len(hosts) == len(file["urls"]) >= 2
+            assert all(url.startswith("https://") for url in file["urls"])
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """A set of three files: an archive on this machine, and what its entry says."""
+    texts = {"wav/a.wav": b"one", "wav/b.wav": b"two", "other/c.txt": b"three"}
+    archive = tmp_path / "set-1.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(f"set-1/{name}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    lines = [
+        f"{hashlib.sha256(text).hexdigest()}  voices/{name}\n"
+        for name, text in sorted(texts.items())
+        if name.endswith(".wav")
+    ]
+    entry = {
+        "files": {},
+        "folder": {
+            "pattern": "wav/*.wav",
+            "count": 2,
+            "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        },
+        "archive": {
+            "name": archive.name,
+            "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
+            "urls": ["https://127.0.0.1:9/set-1.tar.gz"],
+            "prefix": "set-1",
+            "pattern": "wav/*.wav",
+        },
+    }
+    sets = {"voices": entry, "mnist": {"files": {}}}
+    monkeypatch.setattr("genai_utils.data.fetch.registry", lambda: sets)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setenv("GENAI_DATA_DIR", str(tmp_path / "data"))
+    return texts, archive
+
+
+def test_many_files_come_from_the_data_directory_and_are_checked(many, tmp_path):
+    for name, text in many[0].items():
+        path = tmp_path / "data" / "voices" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    folder = fetch_folder("voices")
+    assert folder == tmp_path / "data" / "voices"
+    (folder / "other" / "c.txt").write_bytes(b"no matter: not in the pattern")
+    fetch_folder("voices")
+    (folder / "wav" / "a.wav").write_bytes(b"changed")
+    with pytest.raises(ValueError, match=r"must hold 2 files .* Received: 2 files"):
+        fetch_folder("voices")
+    (folder / "wav" / "a.wav").unlink()
+    with pytest.raises(ValueError, match="Received: 1 files"):
+        fetch_folder("voices")
+
+
+def test_an_archive_is_unpacked_once_and_only_what_matches(many, tmp_path):
+    place = tmp_path / "data" / "voices"
+    place.mkdir(parents=True)
+    many[1].rename(place / many[1].name)  # put there by hand
+    folder = fetch_folder("voices")
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*"))
+    assert names == ["wav/a.wav", "wav/b.wav"]
+    assert (folder / "wav" / "b.wav").read_bytes() == b"two"
+    (place / many[1].name).unlink()
+    assert fetch_folder("voices") == folder  # from the cache
+    assert [p.name for p in folder.parent.iterdir()] == ["set-1"]  # no leftovers
+
+
+def test_many_files_that_cannot_be_had_are_named(many):
+    with pytest.raises(FileNotFoundError, match=r"needs the file set-1\.tar\.gz"):
+        fetch_folder("voices", timeout=0.2)
+    with pytest.raises(ValueError, match=r"one of \['voices'\]. Received: 'mnist'"):
+        fetch_folder("mnist")
