@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -176,7 +177,14 @@ def measure_steps(limit: float) -> dict:
     return found | {"images_per_second": speeds, "rounds": len(took["fit"])}
 
 
-def train(make: Callable, batch: int, marks: list, score: Callable, x: Any) -> list:
+def train(
+    make: Callable,
+    batch: int,
+    marks: list,
+    score: Callable,
+    x: Any,
+    now: Callable[[], float] = time.perf_counter,
+) -> list:
     """Train a model and score it at some seconds of its own clock.
 
     Args:
@@ -185,8 +193,9 @@ def train(make: Callable, batch: int, marks: list, score: Callable, x: Any) -> l
         marks: Seconds at which to score, rising.
         score: Maps the model to its numbers.
         x: Training images.
+        now: Reads the clock.
     """
-    clock = Clock(marks, score, report=print)
+    clock = Clock(marks, score, report=print, now=now)
     fit = {"batch_size": batch, "verbose": 0, "callbacks": [clock]}
     make().fit(x, epochs=10_000, **fit)
     keras.backend.clear_session()
