@@ -57,3 +57,5 @@ def test_a_new_coupling_flow_changes_nothing_and_has_steep_steps(dim):
 def test_steepness_must_be_positive():
     with pytest.raises(ValueError, match="`steepness` must be a finite number above 0"):
         flow.make_coupling_flow(2, 4, steepness=0.0)
+    with pytest.raises(ValueError, match=r"`hidden` must hold .* Received: \(\)"):
+        flow.make_coupling_flow(2, 4, hidden=())

@@ -14,7 +14,7 @@ from genai_utils import losses, samplers
 from genai_utils.checks import check_array, check_positive
 from genai_utils.game import Field, Game, Player
 from genai_utils.layers import dense_stack, seeded
-from genai_utils.networks import make_time_mlp, make_unet, predict_at
+from genai_utils.networks import make_text_unet, make_time_mlp, make_unet, predict_at
 
 __all__ = [
     "CouplingFlow",
@@ -22,6 +22,7 @@ __all__ = [
     "make_coupling_flow",
     "make_image_flow",
     "make_point_flow",
+    "make_text_flow",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -38,6 +39,11 @@ class FlowMatching(Game):
 
     Args:
         network: Takes ``[x_t, t]``, ``t`` of shape ``(B, 1)``, returns velocities.
+        vocab_size: Number of tokens of a model that reads captions: ``fit`` is given
+            ``(x, y)`` with ``y`` rows of tokens, and the network takes
+            ``[x_t, t, tokens]``; ``None`` for a model without.  Token 0 is padding.
+        text_dropout: Share of the captions that are replaced by padding in training,
+            so that the model also learns to do without, in [0, 1).
         paired: Whether ``fit`` is given pairs: ``(x, y)`` with ``y`` the noise that
             each ``x`` shall come from: by optimal transport, or by a first flow.
         data_range: Range that ``fit`` demands of its data; ``(None, None)`` for none.
@@ -46,23 +52,31 @@ class FlowMatching(Game):
 
     Reference:
         Lipman et al. (2023), equation 23 with a smallest width of 0; Liu, Gong and Liu
-        (2023), equation 1.  Time runs from noise to data in both.
+        (2023), equation 1.  Time runs from noise to data in both.  Ho and Salimans
+        (2022) for hidden captions.
     """
 
     def __init__(
         self,
         network: keras.Model,
         *,
+        vocab_size: int | None = None,
+        text_dropout: float = 0.1,
         paired: bool = False,
         data_range: tuple[float | None, float | None] = (-1.0, 1.0),
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_positive(text_dropout, "text_dropout", zero_ok=True)
+        _check_reader(network, vocab_size, paired)
         self.network, self.paired, self.seed = network, paired, seed
+        self.vocab_size, self.text_dropout = vocab_size, text_dropout
         self.data_range = tuple(data_range)
         self.data = Field("float32", *self.data_range)
         self.condition = Field() if paired else None
+        if vocab_size is not None:
+            self.condition = Field("int32", 0, vocab_size - 1)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
 
@@ -71,26 +85,85 @@ class FlowMatching(Game):
         return [Player("flow", [self.network], self._loss)]
 
     def _loss(self, x: Any, *rest: Any) -> Any:
-        *noise, training = rest
+        *given, training = rest
         seed = self.seed_generator
-        x0 = noise[0] if noise else keras.random.normal(ops.shape(x), seed=seed)
+        x0 = given[0] if self.paired else keras.random.normal(ops.shape(x), seed=seed)
         t = keras.random.uniform((ops.shape(x)[0], 1), seed=seed)
         s = ops.reshape(t, (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1))
-        x_t = (1.0 - s) * x0 + s * x
-        found = ops.cast(self.network([x_t, t], training=training), "float32")
+        inputs = [(1.0 - s) * x0 + s * x, t]
+        if self.vocab_size is not None:
+            inputs.append(self._hidden(given[0]))
+        found = ops.cast(self.network(inputs, training=training), "float32")
         return ops.mean(ops.square(found - (x - x0)))
 
-    def velocity(self, x: np.ndarray, t: float) -> np.ndarray:
+    def _hidden(self, tokens: Any) -> Any:
+        """Tokens (B, S), some rows of them replaced by padding."""
+        u = keras.random.uniform((ops.shape(tokens)[0], 1), seed=self.seed_generator)
+        return ops.where(u < self.text_dropout, ops.zeros_like(tokens), tokens)
+
+    def velocity(self, x: np.ndarray, t: float, tokens: Any = None) -> np.ndarray:
         """Return the velocities at time ``t``, float64, in the shape of ``x``.
 
         Args:
             x: Points or images, shape ``(n, ...)``.
             t: In [0, 1]; 0 is noise, 1 data.
+            tokens: Captions ``(n, S)``, or one ``(1, S)`` for all; ``None`` for none.
         """
-        return predict_at(self.network, x, t)
+        if self.vocab_size is None and tokens is not None:
+            raise ValueError(
+                "`tokens` are for a model that reads. Received: tokens for one that "
+                "does not. Make it with `make_text_flow`."
+            )
+        return predict_at(self.network, x, t, self._tokens(tokens, len(x)))
+
+    def _tokens(self, tokens: Any, n: int) -> np.ndarray | None:
+        """Captions (n, S), all padding where there are none."""
+        if self.vocab_size is None:
+            return None
+        words = self.network.input_shape[2][1]
+        if tokens is None:
+            return np.zeros((n, words), "int32")
+        tokens = self.condition.check(tokens, "tokens")
+        if tokens.shape not in ((1, words), (n, words)):
+            raise ValueError(
+                f"`tokens` must have shape ({n}, {words}), or (1, {words}) for all. "
+                f"Received: {tokens.shape}. Give each image one row."
+            )
+        return np.broadcast_to(tokens, (n, words))
+
+    def guided(self, tokens: Any, guidance: float = 1.0, instead: Any = None) -> Any:
+        r"""Return ``velocity_fn(x, t)`` that exaggerates what a caption asks for.
+
+        .. math:: v_w = v_\varnothing + w\,(v_y - v_\varnothing)
+
+        Args:
+            tokens: Captions :math:`y`, as in :meth:`velocity`.
+            guidance: :math:`w`; 0 ignores the caption, 1 follows it.
+            instead: A caption that takes the place of :math:`\varnothing`, from
+                which the samples are pushed away; ``None`` for the empty one.
+
+        Reference:
+            Ho and Salimans (2022), equation 6; their :math:`w` is our :math:`w - 1`.
+        """
+
+        def told(x: np.ndarray, t: float) -> np.ndarray:
+            return self.velocity(x, t, tokens)
+
+        def plain(x: np.ndarray, t: float) -> np.ndarray:
+            return self.velocity(x, t, instead)
+
+        return told if guidance == 1 else samplers.guided(told, plain, guidance)
 
     def sample(
-        self, n: int, seed: int = 0, *, steps: int = 20, method: str = "heun"
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        steps: int = 20,
+        method: str = "heun",
+        tokens: Any = None,
+        guidance: float = 1.0,
+        instead: Any = None,
     ) -> np.ndarray:
         """Draw ``n`` samples, float32, in the data's range.
 
@@ -99,11 +172,15 @@ class FlowMatching(Game):
             seed: Seed of the noise.
             steps: Steps of the solver.
             method: As in :func:`genai_utils.samplers.integrate`.
+            tokens: As in :meth:`velocity`.
+            guidance: As in :meth:`guided`.
+            instead: As in :meth:`guided`.
         """
         check_positive(n, "n")
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((n, *self.network.input_shape[0][1:]))
-        x = samplers.integrate(self.velocity, x, steps, method)
+        field = self.guided(tokens, guidance, instead)
+        x = samplers.integrate(field, x, steps, method)
         return np.clip(x, *self.data_range).astype("float32")
 
     def log_likelihood(self, x: np.ndarray, steps: int = 40) -> np.ndarray:
@@ -143,8 +220,18 @@ class FlowMatching(Game):
         return self.velocity(x, t), ops.convert_to_numpy(found).astype("float64")
 
     def _settings(self) -> dict:
-        settings = {n: getattr(self, n) for n in ("network", "paired", "seed")}
+        names = ("network", "vocab_size", "text_dropout", "paired", "seed")
+        settings = {name: getattr(self, name) for name in names}
         return settings | {"data_range": list(self.data_range)}
+
+
+def _check_reader(network: keras.Model, vocab_size: int | None, paired: bool) -> None:
+    if vocab_size is not None and (paired or len(network.inputs) != 3):
+        raise ValueError(
+            "`network` must take [x, t, tokens] where `vocab_size` is given, and "
+            f"`paired` must be false. Received: {len(network.inputs)} inputs, "
+            f"`paired={paired}`. See `genai_utils.networks.make_text_unet`."
+        )
 
 
 @keras.saving.register_keras_serializable("genai_utils")
@@ -268,8 +355,14 @@ def make_coupling_flow(
         The model, not compiled.
 
     Raises:
-        ValueError: If there are fewer than two coordinates or layers.
+        ValueError: If there are fewer than two coordinates or layers, or ``hidden``
+            is empty.
     """
+    if not hidden:
+        raise ValueError(
+            "`hidden` must hold at least one width: the first layer is the steep one. "
+            f"Received: {hidden!r}. Give (64,) or more."
+        )
     for value, name in ((dim, "dim"), (depth, "depth")):
         if value < 2:
             raise ValueError(
@@ -342,3 +435,36 @@ def make_image_flow(
     """
     network = make_unet(image_shape, widths, blocks=blocks, patch=patch, seed=seed)
     return FlowMatching(network, seed=seed, **kwargs)
+
+
+def make_text_flow(
+    image_shape: Sequence[int],
+    vocab_size: int,
+    max_words: int,
+    widths: Sequence[int] = (48, 64),
+    *,
+    seed: int = 0,
+    text_dropout: float = 0.1,
+    data_range: tuple[float | None, float | None] = (-1.0, 1.0),
+    **kwargs: Any,
+) -> FlowMatching:
+    """Make a matched flow of images that reads captions.
+
+    Args:
+        image_shape: ``(H, W, C)``.
+        vocab_size: Number of tokens, padding with it.
+        max_words: Tokens in a row.
+        widths: Channels at each size.
+        seed: Seed of weights and noise.
+        text_dropout: As in :class:`FlowMatching`.
+        data_range: As in :class:`FlowMatching`.
+        **kwargs: Those of :func:`genai_utils.networks.make_text_unet`.
+
+    Returns:
+        The model, not compiled.
+    """
+    network = make_text_unet(
+        image_shape, vocab_size, max_words, widths, seed=seed, **kwargs
+    )
+    settings = {"text_dropout": text_dropout, "data_range": data_range, "seed": seed}
+    return FlowMatching(network, vocab_size=vocab_size, **settings)
