@@ -17,6 +17,7 @@ __all__ = [
     "AppendClass",
     "Block",
     "CausalSelfAttention",
+    "CrossAttention",
     "VectorQuantizer",
     "attention",
     "causal_mask",
@@ -379,11 +380,7 @@ class CausalSelfAttention(layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_choice(positions, "positions", POSITIONS)
-        if width % heads:
-            raise ValueError(
-                f"`width` must be a multiple of `heads`. Received: {width}, {heads}. "
-                "Give each head the same whole number of features."
-            )
+        _check_heads(width, heads)
         self.width, self.heads, self.positions = width, heads, positions
         self.rate, self.shrink, self.seed = dropout, shrink, seed
         self.qkv = _dense(width, 3 * width, seed)
@@ -516,6 +513,88 @@ class Block(layers.Layer):
     def get_config(self) -> dict:
         """Return what is needed to make the layer again."""
         return {**self.attention.get_config(), **super().get_config()}
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class CrossAttention(layers.Layer):
+    r"""Several heads of attention from one sequence to another, eq. (27.4).
+
+    .. math:: \operatorname{softmax}\!\left(\frac{(XW_Q)(YW_K)^\top}{\sqrt d}\right) YW_V
+
+    Queries come from ``x``, for instance positions of an image; keys and values from
+    ``y``, for instance the words of a caption.
+
+    Args:
+        width: Features of ``x``, a multiple of ``heads``.
+        heads: Number of heads.
+        other: Features of ``y``; ``None`` for ``width``.
+        shrink: Factor on the initial weights of the output projection.
+        seed: Seed of the weights.
+        **kwargs: Passed to ``keras.layers.Layer``.
+
+    Reference:
+        Vaswani et al. (2017), section 3.2.3; Rombach et al. (2022), section 3.3, for
+        images that look at words.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 4,
+        *,
+        other: int | None = None,
+        shrink: float = 1.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_heads(width, heads)
+        self.width, self.heads, self.other = width, heads, other or width
+        self.shrink, self.seed = shrink, seed
+        self.query = _dense(width, width, seed)
+        self.key = _dense(self.other, width, seed + 1)
+        self.value = _dense(self.other, width, seed + 2)
+        self.project = _dense(width, width, seed + 3, shrink)
+        self.built = True
+
+    def call(self, x: Any, y: Any, return_weights: bool = False) -> Any:
+        """Return what each position of ``x`` takes from ``y``.
+
+        Args:
+            x: Shape ``(B, T, width)``.
+            y: Shape ``(B, S, other)``.
+            return_weights: Whether to return the attention weights, too.
+
+        Returns:
+            Shape ``(B, T, width)``; with weights a pair, those ``(B, heads, T, S)``.
+        """
+        q, k, v = self._split(self.query(x)), self._split(self.key(y)), self.value(y)
+        mixed, weights = attention(q, k, self._split(v))  # (B, heads, T, head_dim)
+        mixed = ops.reshape(ops.swapaxes(mixed, 1, 2), (-1, *x.shape[1:]))
+        out = self.project(mixed)
+        return (out, weights) if return_weights else out
+
+    def _split(self, x: Any) -> Any:
+        """(B, T, width) as (B, heads, T, head_dim)."""
+        parts = (-1, x.shape[1], self.heads, self.width // self.heads)
+        return ops.swapaxes(ops.reshape(x, parts), 1, 2)
+
+    def compute_output_shape(self, shape: Any, *_: Any) -> Any:
+        """Return the shape of ``x``."""
+        return shape
+
+    def get_config(self) -> dict:
+        """Return what is needed to make the layer again."""
+        names = ("width", "heads", "other", "shrink", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(
+            f"`width` must be a multiple of `heads`. Received: {width}, {heads}. "
+            "Give each head the same whole number of features."
+        )
 
 
 def _dense(

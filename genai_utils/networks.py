@@ -1,22 +1,32 @@
 """Networks that are told a time: a small U-Net for images, a dense one for points.
 
 Both take ``[x, t]``, or ``[x, t, labels]``, with ``t`` of shape ``(B, 1)`` in [0, 1]
-and labels ``(B, 1)``, and return what has the shape of ``x``.
+and labels ``(B, 1)``, and return what has the shape of ``x``.  A U-Net may also read:
+then the labels are rows of tokens, ``(B, words)``.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from genai_utils.layers import halved, seeded
+from genai_utils.layers import CrossAttention, halved, seeded
 
-__all__ = ["TimeFeatures", "make_time_mlp", "make_unet", "predict_at"]
+__all__ = [
+    "TimeFeatures",
+    "WordVectors",
+    "make_text_encoder",
+    "make_text_unet",
+    "make_time_mlp",
+    "make_unet",
+    "predict_at",
+]
 
 _ROWS = 512  # at most so many at once
 
@@ -64,7 +74,8 @@ def predict_at(
         network: Takes ``[x, t]``, or ``[x, t, labels]``.
         x: Shape ``(n, ...)``.
         t: The time, in [0, 1].
-        labels: Classes ``(n, 1)``, where the network takes them.
+        labels: Classes ``(n, 1)`` or tokens ``(n, words)``, where the network takes
+            them.
 
     Returns:
         float64, in the shape of ``x``.
@@ -77,7 +88,7 @@ def predict_at(
             np.full((size, 1), t, "float32"),
         ]
         if labels is not None:
-            inputs.append(np.resize(labels[i : i + size], (size, 1)))
+            inputs.append(np.resize(labels[i : i + size], (size, *labels.shape[1:])))
         parts.append(network.predict_on_batch(inputs)[: len(rows)])
     return np.concatenate(parts).astype("float64")
 
@@ -149,27 +160,206 @@ def make_unet(
     weights, channels = seeded(seed), image_shape[-1]
     x, known, inputs = _inputs(image_shape, num_classes, 4 * widths[0], weights)
     h = layers.Conv2D(widths[0], patch + 2, patch, "same", **next(weights))(x)
+    h = _down_and_up(
+        h, widths, blocks, weights, lambda h, w: _residual(h, known, w, weights)
+    )
+    h = layers.Activation("silu")(_norm()(h))
+    out = layers.Conv2DTranspose(
+        channels, patch + 2, patch, "same", kernel_initializer="zeros"
+    )(h)
+    return keras.Model(inputs, out, name="unet")
+
+
+def _down_and_up(
+    h: Any, widths: Sequence[int], blocks: int, weights: Iterator[dict], block: Callable
+) -> Any:
+    """The U: ``block(h, width)`` at each size on the way down, and again upwards."""
     kept = [h]
     for i, width in enumerate(widths):
         if i:
             h = layers.Conv2D(width, 3, 2, "same", **next(weights))(h)
             kept.append(h)
         for _ in range(blocks):
-            h = _residual(h, known, width, weights)
+            h = block(h, width)
             kept.append(h)
-    h = _residual(h, known, widths[-1], weights)
+    h = block(h, widths[-1])
     for i, width in reversed(list(enumerate(widths))):
         for _ in range(blocks + 1):
             h = layers.Concatenate()([h, kept.pop()])
-            h = _residual(h, known, width, weights)
+            h = block(h, width)
         if i:
             h = layers.UpSampling2D()(h)
             h = layers.Conv2D(widths[i - 1], 3, padding="same", **next(weights))(h)
+    return h
+
+
+def make_text_unet(
+    image_shape: Sequence[int],
+    vocab_size: int,
+    max_words: int,
+    widths: Sequence[int] = (48, 64),
+    *,
+    attend: bool = True,
+    ordered: bool = True,
+    text_width: int = 64,
+    blocks: int = 1,
+    patch: int = 2,
+    heads: int = 4,
+    seed: int = 0,
+) -> keras.Model:
+    """Make a U-Net that reads a caption and draws.
+
+    Args:
+        image_shape: As in :func:`make_unet`.
+        vocab_size: Number of tokens, padding with it.
+        max_words: Tokens in a row.
+        widths: As in :func:`make_unet`; multiples of ``heads``.
+        attend: Whether each position of the image looks at the words, after each
+            residual block; else all are told the mean of the words' vectors.
+        ordered: As in :func:`make_text_encoder`.
+        text_width: Features of a word, a multiple of ``heads``.
+        blocks: As in :func:`make_unet`.
+        patch: As in :func:`make_unet`.
+        heads: Heads of all attention.
+        seed: Seed of the weights.
+
+    Returns:
+        The network; it takes ``[x, t, tokens]``.
+
+    Reference:
+        Rombach et al. (2022), section 3.3, for the words in the U-Net.
+    """
+    halved(image_shape, len(widths) - 1 + int(math.log2(patch)))
+    weights = seeded(seed)
+    x, known, inputs = _inputs(image_shape, None, 4 * widths[0], weights)
+    tokens = layers.Input((max_words,), dtype="int32", name="tokens")
+    encoder = make_text_encoder(
+        vocab_size, max_words, text_width, ordered=ordered, heads=heads, seed=seed
+    )
+    words = encoder(tokens)  # (B, S, text_width)
+    if not attend:
+        told = layers.Dense(4 * widths[0], **next(weights))(ops.mean(words, axis=1))
+        known = layers.Activation("silu")(layers.Add()([known, told]))
+    looks = itertools.count()
+
+    def block(h: Any, width: int) -> Any:
+        h = _residual(h, known, width, weights)
+        return _look(h, words, heads, seed, next(looks)) if attend else h
+
+    h = layers.Conv2D(widths[0], patch + 2, patch, "same", **next(weights))(x)
+    h = _down_and_up(h, widths, blocks, weights, block)
     h = layers.Activation("silu")(_norm()(h))
     out = layers.Conv2DTranspose(
-        channels, patch + 2, patch, "same", kernel_initializer="zeros"
+        image_shape[-1], patch + 2, patch, "same", kernel_initializer="zeros"
     )(h)
-    return keras.Model(inputs, out, name="unet")
+    return keras.Model([*inputs, tokens], out, name="text_unet")
+
+
+def _look(h: Any, words: Any, heads: int, seed: int, number: int) -> Any:
+    """Let each position of a feature map (B, H, W, C) take what it needs from words."""
+    height, width, channels = h.shape[1:]
+    look = CrossAttention(
+        channels,
+        heads,
+        other=words.shape[-1],
+        seed=seed + 100 * (number + 1),
+        name=f"look_{number}",
+    )
+    rows = layers.Reshape((height * width, channels))(_norm()(h))
+    return layers.Add()(
+        [h, layers.Reshape((height, width, channels))(look(rows, words))]
+    )
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class WordVectors(layers.Layer):
+    """A vector for each token, plus one for its position.
+
+    Args:
+        vocab_size: Number of tokens.
+        max_words: Tokens in a row.
+        width: Features of a vector.
+        ordered: Whether positions are added; without them a caption is a bag of words.
+        seed: Seed of the vectors.
+        **kwargs: Passed to ``keras.layers.Layer``.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_words: int,
+        width: int,
+        *,
+        ordered: bool = True,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocab_size, self.max_words, self.width = vocab_size, max_words, width
+        self.ordered, self.seed = ordered, seed
+        normal = keras.initializers.RandomNormal
+        self.words = self.add_weight(
+            (vocab_size, width), normal(0.0, 0.5, seed), name="words"
+        )
+        if ordered:
+            self.positions = self.add_weight(
+                (max_words, width), normal(0.0, 0.5, seed + 1), name="positions"
+            )
+        self.built = True
+
+    def call(self, tokens: Any) -> Any:
+        """Return vectors ``(B, S, width)`` of tokens ``(B, S)``."""
+        found = ops.take(self.words, tokens, axis=0)
+        return found + self.positions if self.ordered else found
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        """Return ``(B, S, width)``."""
+        return (*shape, self.width)
+
+    def get_config(self) -> dict:
+        """Return what is needed to make the layer again."""
+        names = ("vocab_size", "max_words", "width", "ordered", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def make_text_encoder(
+    vocab_size: int,
+    max_words: int,
+    width: int = 64,
+    *,
+    depth: int = 1,
+    ordered: bool = True,
+    heads: int = 4,
+    seed: int = 0,
+) -> keras.Model:
+    """Make a small Transformer in which all words of a caption see each other.
+
+    Padding is not hidden: it is a word that says nothing, and something to look at
+    where there is nothing to look for.
+
+    Args:
+        vocab_size: Number of tokens, padding with it.
+        max_words: Tokens in a row.
+        width: Features of a word, a multiple of ``heads``.
+        depth: Number of blocks.
+        ordered: Whether words know their positions; without, "red circle, blue square"
+            is "blue circle, red square".
+        heads: Heads of attention.
+        seed: Seed of the weights.
+
+    Returns:
+        A network from tokens ``(B, max_words)`` to vectors ``(B, max_words, width)``.
+    """
+    weights, tokens = seeded(seed + 50), layers.Input((max_words,), dtype="int32")
+    h = WordVectors(vocab_size, max_words, width, ordered=ordered, seed=seed)(tokens)
+    for i in range(depth):
+        seen = _norm()(h)
+        h = layers.Add()(
+            [h, CrossAttention(width, heads, seed=seed + 60 + 10 * i)(seen, seen)]
+        )
+        new = layers.Dense(2 * width, "gelu", **next(weights))(_norm()(h))
+        h = layers.Add()([h, layers.Dense(width, **next(weights))(new)])
+    return keras.Model(tokens, _norm()(h), name="text_encoder")
 
 
 def _inputs(
