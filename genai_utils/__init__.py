@@ -6,6 +6,7 @@ package alone loads nothing heavy: neither Keras nor Matplotlib nor scikit-learn
 
 __version__ = "0.1.0"
 __all__ = [
+    "audio",
     "backends",
     "batching",
     "callbacks",
@@ -13,6 +14,7 @@ __all__ = [
     "cli",
     "data",
     "decoding",
+    "diagnosis",
     "drift",
     "export",
     "feeding",
