@@ -109,7 +109,7 @@ def read_wav(path: str | os.PathLike, rate: int = RATE) -> np.ndarray:
     return np.frombuffer(samples, "<i2").astype("float32") / 32768.0
 
 
-def trim(sound: np.ndarray, decibels: float = 35.0, frame: int = 80) -> np.ndarray:
+def trim(sound: np.ndarray, decibels: float = 30.0, frame: int = 80) -> np.ndarray:
     """Cut the silence off both ends.
 
     Args:
