@@ -519,7 +519,7 @@ class Block(layers.Layer):
 class CrossAttention(layers.Layer):
     r"""Several heads of attention from one sequence to another, eq. (27.4).
 
-    .. math:: \operatorname{softmax}\!\left(\frac{(XW_Q)(YW_K)^\top}{\sqrt d}\right) YW_V
+    .. math:: \operatorname{softmax}\!\left((XW_Q)(YW_K)^\top/\sqrt d\right) YW_V
 
     Queries come from ``x``, for instance positions of an image; keys and values from
     ``y``, for instance the words of a caption.

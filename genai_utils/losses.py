@@ -32,6 +32,7 @@ __all__ = [
     "non_saturating_g",
     "preference_nll",
     "r1_penalty",
+    "symmetric_info_nce",
     "wasserstein_d",
     "wasserstein_g",
     "weighted_mean",
@@ -319,6 +320,28 @@ def info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
     )
     scores = ops.matmul(a, ops.transpose(b)) / temperature  # (B, B)
     return -ops.mean(ops.diagonal(ops.log_softmax(scores, axis=-1)))
+
+
+def symmetric_info_nce(a: Any, b: Any, temperature: float = 0.1) -> Any:
+    r"""Contrastive loss that asks in both directions, eq. (27.2).
+
+    .. math:: \tfrac12\left(L(a, b) + L(b, a)\right)
+
+    with :math:`L` the loss of :func:`info_nce`.
+
+    Args:
+        a: As in :func:`info_nce`.
+        b: As in :func:`info_nce`.
+        temperature: As in :func:`info_nce`.
+
+    Returns:
+        A scalar in nats, at least 0; ``log B`` where every row looks alike.
+
+    Reference:
+        Radford et al. (2021), figure 3; their learnt ``exp(t)`` is our
+        ``1 / temperature``.
+    """
+    return 0.5 * (info_nce(a, b, temperature) + info_nce(b, a, temperature))
 
 
 def next_token_nll(tokens: Any, logits: Any) -> Any:

@@ -1,15 +1,14 @@
 """Networks that are told a time: a small U-Net for images, a dense one for points.
 
 Both take ``[x, t]``, or ``[x, t, labels]``, with ``t`` of shape ``(B, 1)`` in [0, 1]
-and labels ``(B, 1)``, and return what has the shape of ``x``.  A U-Net may also read:
-then the labels are rows of tokens, ``(B, words)``.
+and labels ``(B, 1)``, and return what has the shape of ``x``.  A Transformer for grids
+of features reads captions, too: its labels are rows of tokens, ``(B, words)``.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -19,10 +18,11 @@ from keras import layers, ops
 from genai_utils.layers import CrossAttention, halved, seeded
 
 __all__ = [
+    "AddVectors",
     "TimeFeatures",
-    "WordVectors",
+    "attention_maps",
     "make_text_encoder",
-    "make_text_unet",
+    "make_text_transformer",
     "make_time_mlp",
     "make_unet",
     "predict_at",
@@ -160,206 +160,27 @@ def make_unet(
     weights, channels = seeded(seed), image_shape[-1]
     x, known, inputs = _inputs(image_shape, num_classes, 4 * widths[0], weights)
     h = layers.Conv2D(widths[0], patch + 2, patch, "same", **next(weights))(x)
-    h = _down_and_up(
-        h, widths, blocks, weights, lambda h, w: _residual(h, known, w, weights)
-    )
-    h = layers.Activation("silu")(_norm()(h))
-    out = layers.Conv2DTranspose(
-        channels, patch + 2, patch, "same", kernel_initializer="zeros"
-    )(h)
-    return keras.Model(inputs, out, name="unet")
-
-
-def _down_and_up(
-    h: Any, widths: Sequence[int], blocks: int, weights: Iterator[dict], block: Callable
-) -> Any:
-    """The U: ``block(h, width)`` at each size on the way down, and again upwards."""
     kept = [h]
     for i, width in enumerate(widths):
         if i:
             h = layers.Conv2D(width, 3, 2, "same", **next(weights))(h)
             kept.append(h)
         for _ in range(blocks):
-            h = block(h, width)
+            h = _residual(h, known, width, weights)
             kept.append(h)
-    h = block(h, widths[-1])
+    h = _residual(h, known, widths[-1], weights)
     for i, width in reversed(list(enumerate(widths))):
         for _ in range(blocks + 1):
             h = layers.Concatenate()([h, kept.pop()])
-            h = block(h, width)
+            h = _residual(h, known, width, weights)
         if i:
             h = layers.UpSampling2D()(h)
             h = layers.Conv2D(widths[i - 1], 3, padding="same", **next(weights))(h)
-    return h
-
-
-def make_text_unet(
-    image_shape: Sequence[int],
-    vocab_size: int,
-    max_words: int,
-    widths: Sequence[int] = (48, 64),
-    *,
-    attend: bool = True,
-    ordered: bool = True,
-    text_width: int = 64,
-    blocks: int = 1,
-    patch: int = 2,
-    heads: int = 4,
-    seed: int = 0,
-) -> keras.Model:
-    """Make a U-Net that reads a caption and draws.
-
-    Args:
-        image_shape: As in :func:`make_unet`.
-        vocab_size: Number of tokens, padding with it.
-        max_words: Tokens in a row.
-        widths: As in :func:`make_unet`; multiples of ``heads``.
-        attend: Whether each position of the image looks at the words, after each
-            residual block; else all are told the mean of the words' vectors.
-        ordered: As in :func:`make_text_encoder`.
-        text_width: Features of a word, a multiple of ``heads``.
-        blocks: As in :func:`make_unet`.
-        patch: As in :func:`make_unet`.
-        heads: Heads of all attention.
-        seed: Seed of the weights.
-
-    Returns:
-        The network; it takes ``[x, t, tokens]``.
-
-    Reference:
-        Rombach et al. (2022), section 3.3, for the words in the U-Net.
-    """
-    halved(image_shape, len(widths) - 1 + int(math.log2(patch)))
-    weights = seeded(seed)
-    x, known, inputs = _inputs(image_shape, None, 4 * widths[0], weights)
-    tokens = layers.Input((max_words,), dtype="int32", name="tokens")
-    encoder = make_text_encoder(
-        vocab_size, max_words, text_width, ordered=ordered, heads=heads, seed=seed
-    )
-    words = encoder(tokens)  # (B, S, text_width)
-    if not attend:
-        told = layers.Dense(4 * widths[0], **next(weights))(ops.mean(words, axis=1))
-        known = layers.Activation("silu")(layers.Add()([known, told]))
-    looks = itertools.count()
-
-    def block(h: Any, width: int) -> Any:
-        h = _residual(h, known, width, weights)
-        return _look(h, words, heads, seed, next(looks)) if attend else h
-
-    h = layers.Conv2D(widths[0], patch + 2, patch, "same", **next(weights))(x)
-    h = _down_and_up(h, widths, blocks, weights, block)
     h = layers.Activation("silu")(_norm()(h))
     out = layers.Conv2DTranspose(
-        image_shape[-1], patch + 2, patch, "same", kernel_initializer="zeros"
+        channels, patch + 2, patch, "same", kernel_initializer="zeros"
     )(h)
-    return keras.Model([*inputs, tokens], out, name="text_unet")
-
-
-def _look(h: Any, words: Any, heads: int, seed: int, number: int) -> Any:
-    """Let each position of a feature map (B, H, W, C) take what it needs from words."""
-    height, width, channels = h.shape[1:]
-    look = CrossAttention(
-        channels,
-        heads,
-        other=words.shape[-1],
-        seed=seed + 100 * (number + 1),
-        name=f"look_{number}",
-    )
-    rows = layers.Reshape((height * width, channels))(_norm()(h))
-    return layers.Add()(
-        [h, layers.Reshape((height, width, channels))(look(rows, words))]
-    )
-
-
-@keras.saving.register_keras_serializable("genai_utils")
-class WordVectors(layers.Layer):
-    """A vector for each token, plus one for its position.
-
-    Args:
-        vocab_size: Number of tokens.
-        max_words: Tokens in a row.
-        width: Features of a vector.
-        ordered: Whether positions are added; without them a caption is a bag of words.
-        seed: Seed of the vectors.
-        **kwargs: Passed to ``keras.layers.Layer``.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        max_words: int,
-        width: int,
-        *,
-        ordered: bool = True,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.vocab_size, self.max_words, self.width = vocab_size, max_words, width
-        self.ordered, self.seed = ordered, seed
-        normal = keras.initializers.RandomNormal
-        self.words = self.add_weight(
-            (vocab_size, width), normal(0.0, 0.5, seed), name="words"
-        )
-        if ordered:
-            self.positions = self.add_weight(
-                (max_words, width), normal(0.0, 0.5, seed + 1), name="positions"
-            )
-        self.built = True
-
-    def call(self, tokens: Any) -> Any:
-        """Return vectors ``(B, S, width)`` of tokens ``(B, S)``."""
-        found = ops.take(self.words, tokens, axis=0)
-        return found + self.positions if self.ordered else found
-
-    def compute_output_shape(self, shape: Any) -> Any:
-        """Return ``(B, S, width)``."""
-        return (*shape, self.width)
-
-    def get_config(self) -> dict:
-        """Return what is needed to make the layer again."""
-        names = ("vocab_size", "max_words", "width", "ordered", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def make_text_encoder(
-    vocab_size: int,
-    max_words: int,
-    width: int = 64,
-    *,
-    depth: int = 1,
-    ordered: bool = True,
-    heads: int = 4,
-    seed: int = 0,
-) -> keras.Model:
-    """Make a small Transformer in which all words of a caption see each other.
-
-    Padding is not hidden: it is a word that says nothing, and something to look at
-    where there is nothing to look for.
-
-    Args:
-        vocab_size: Number of tokens, padding with it.
-        max_words: Tokens in a row.
-        width: Features of a word, a multiple of ``heads``.
-        depth: Number of blocks.
-        ordered: Whether words know their positions; without, "red circle, blue square"
-            is "blue circle, red square".
-        heads: Heads of attention.
-        seed: Seed of the weights.
-
-    Returns:
-        A network from tokens ``(B, max_words)`` to vectors ``(B, max_words, width)``.
-    """
-    weights, tokens = seeded(seed + 50), layers.Input((max_words,), dtype="int32")
-    h = WordVectors(vocab_size, max_words, width, ordered=ordered, seed=seed)(tokens)
-    for i in range(depth):
-        seen = _norm()(h)
-        h = layers.Add()(
-            [h, CrossAttention(width, heads, seed=seed + 60 + 10 * i)(seen, seen)]
-        )
-        new = layers.Dense(2 * width, "gelu", **next(weights))(_norm()(h))
-        h = layers.Add()([h, layers.Dense(width, **next(weights))(new)])
-    return keras.Model(tokens, _norm()(h), name="text_encoder")
+    return keras.Model(inputs, out, name="unet")
 
 
 def _inputs(
@@ -395,3 +216,181 @@ def _residual(h: Any, known: Any, width: int, weights: Iterator[dict]) -> Any:
 
 def _norm() -> layers.Layer:
     return layers.RMSNormalization()
+
+
+@keras.saving.register_keras_serializable("genai_utils")
+class AddVectors(layers.Layer):
+    """Add a learnt vector to each position: here is left, there right.
+
+    Args:
+        length: Number of positions ``T``.
+        width: Features of a vector.
+        seed: Seed of the vectors.
+        **kwargs: Passed to ``keras.layers.Layer``.
+    """
+
+    def __init__(self, length: int, width: int, *, seed: int = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.length, self.width, self.seed = length, width, seed
+        start = keras.initializers.RandomNormal(0.0, 0.5, seed)
+        self.vectors = self.add_weight((length, width), start, name="vectors")
+        self.built = True
+
+    def call(self, h: Any) -> Any:
+        """Return features ``(B, T, width)`` that know their position."""
+        return h + self.vectors
+
+    def get_config(self) -> dict:
+        """Return what is needed to make the layer again."""
+        names = ("length", "width", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def make_text_encoder(
+    vocab_size: int,
+    max_words: int,
+    width: int = 64,
+    *,
+    ordered: bool = True,
+    heads: int = 4,
+    seed: int = 0,
+) -> keras.Model:
+    """Make a Transformer of one block in which all words of a caption see each other.
+
+    Padding is not hidden: it is a word that says nothing, and something to look at
+    where there is nothing to look for.
+
+    Args:
+        vocab_size: Number of tokens, padding with it.
+        max_words: Tokens in a row.
+        width: Features of a word, a multiple of ``heads``.
+        ordered: Whether words know their positions; without, "red circle, blue square"
+            is "blue circle, red square".
+        heads: Heads of attention.
+        seed: Seed of the weights.
+
+    Returns:
+        A network from tokens ``(B, max_words)`` to vectors ``(B, max_words, width)``.
+    """
+    weights, tokens = seeded(seed + 50), layers.Input((max_words,), dtype="int32")
+    start = keras.initializers.RandomNormal(0.0, 0.5, seed + 51)
+    h = layers.Embedding(vocab_size, width, embeddings_initializer=start)(tokens)
+    if ordered:
+        h = AddVectors(max_words, width, seed=seed + 52)(h)
+    seen = _norm()(h)
+    h = layers.Add()([h, CrossAttention(width, heads, seed=seed + 60)(seen, seen)])
+    h = layers.Add()([h, _think(h, width, weights)])
+    return keras.Model(tokens, _norm()(h), name="text_encoder")
+
+
+def make_text_transformer(
+    grid_shape: Sequence[int],
+    vocab_size: int,
+    max_words: int,
+    *,
+    width: int = 96,
+    depth: int = 3,
+    heads: int = 4,
+    attend: bool = True,
+    ordered: bool = True,
+    text_width: int = 64,
+    seed: int = 0,
+) -> keras.Model:
+    """Make a Transformer that reads a caption and paints a grid of features.
+
+    In each block the positions look at each other, then at the words, then each thinks
+    alone; the time scales and shifts what they look at.
+
+    Args:
+        grid_shape: ``(H, W, C)``; every position is one token.
+        vocab_size: Number of tokens of captions, padding with it.
+        max_words: Tokens in a caption.
+        width: Features of a position, a multiple of ``heads``.
+        depth: Number of blocks.
+        heads: Heads of all attention.
+        attend: Whether positions look at the words; else all are told the mean of the
+            words' vectors, as they are told the time.
+        ordered: As in :func:`make_text_encoder`.
+        text_width: Features of a word, a multiple of ``heads``.
+        seed: Seed of the weights.
+
+    Returns:
+        The network; it takes ``[x, t, tokens]``.  Its layers ``look_0``, ``look_1``,
+        ... are those that read.
+
+    Reference:
+        Peebles and Xie (2023), who found that looking at the condition by attention
+        works, and telling it like the time works better, for classes; Rombach et al.
+        (2022), section 3.3, for words.
+    """
+    weights, (rows, columns, channels) = seeded(seed), grid_shape
+    x, known, inputs = _inputs(grid_shape, None, width, weights)
+    tokens = layers.Input((max_words,), dtype="int32", name="tokens")
+    words = make_text_encoder(
+        vocab_size, max_words, text_width, ordered=ordered, heads=heads, seed=seed
+    )(tokens)  # (B, S, text_width)
+    if not attend:
+        told = layers.Dense(width, **next(weights))(ops.mean(words, axis=1))
+        known = layers.Add()([known, told])
+    h = layers.Reshape((rows * columns, channels))(x)
+    h = layers.Dense(width, **next(weights))(h)
+    h = AddVectors(rows * columns, width, seed=seed + 40)(h)
+    for i in range(depth):
+        seen = _told(_norm()(h), known, width, weights)
+        look = CrossAttention(width, heads, seed=seed + 100 + 20 * i)
+        h = layers.Add()([h, look(seen, seen)])
+        if attend:
+            look = CrossAttention(
+                width,
+                heads,
+                other=text_width,
+                seed=seed + 110 + 20 * i,
+                name=f"look_{i}",
+            )
+            h = layers.Add()([h, look(_norm()(h), words)])
+        h = layers.Add()([h, _think(h, width, weights)])
+    out = layers.Dense(channels, kernel_initializer="zeros")(_norm()(h))
+    out = layers.Reshape(tuple(grid_shape))(out)
+    return keras.Model([*inputs, tokens], out, name="text_transformer")
+
+
+def attention_maps(
+    network: keras.Model, x: np.ndarray, t: float, tokens: np.ndarray
+) -> np.ndarray:
+    """Return how much each position looks at each word, in every block and head.
+
+    Args:
+        network: From :func:`make_text_transformer`, with ``attend``.
+        x: Grids ``(n, H, W, C)``.
+        t: The time, in [0, 1].
+        tokens: Captions ``(n, S)``, or one ``(1, S)`` for all.
+
+    Returns:
+        Shape ``(depth, n, heads, H * W, S)``; each row sums to 1.
+    """
+    looks = [layer for layer in network.layers if layer.name.startswith("look_")]
+    probe = keras.Model(network.inputs, [look.input for look in looks])
+    n, x = len(x), np.asarray(x, "float32")
+    tokens = np.broadcast_to(tokens, (n, np.shape(tokens)[1]))
+    seen = probe([x, np.full((n, 1), t, "float32"), tokens.astype("int32")])
+    if len(looks) == 1:
+        seen = [seen]
+    found = [
+        look(*s, return_weights=True)[1] for look, s in zip(looks, seen, strict=True)
+    ]
+    return np.stack([ops.convert_to_numpy(weights) for weights in found])
+
+
+def _told(h: Any, known: Any, width: int, weights: Iterator[dict]) -> Any:
+    """Scale and shift features (B, T, width) by what is known of time and caption."""
+    told = layers.Reshape((1, 2 * width))(
+        layers.Dense(2 * width, **next(weights))(known)
+    )
+    scale, shift = ops.split(told, 2, axis=-1)
+    return h * (1.0 + scale) + shift
+
+
+def _think(h: Any, width: int, weights: Iterator[dict]) -> Any:
+    """What each position makes of its own features: one hidden layer."""
+    new = layers.Dense(2 * width, "gelu", **next(weights))(_norm()(h))
+    return layers.Dense(width, **next(weights))(new)

@@ -26,11 +26,13 @@ __all__ = [
     "decode",
     "draw",
     "encode",
+    "from_patches",
     "judge",
     "read",
     "render",
     "requests",
     "say",
+    "to_patches",
     "words",
 ]
 
@@ -50,7 +52,7 @@ KINDS = tuple(product(COLOURS, SHAPES))
 #: Where the first thing is, seen from the second: (rows down, columns right).
 RELATIONS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 #: Words that a caption may have at most; shorter ones are filled up with 0.
-MAX_WORDS = 14
+MAX_WORDS = 13
 
 _ZH = {"red": "红色的", "green": "绿色的", "blue": "蓝色的", "yellow": "黄色的"}
 _ZH |= {"circle": "圆", "square": "方块", "triangle": "三角形"}
@@ -133,6 +135,9 @@ def draw(
 ) -> tuple[np.ndarray, list[tuple[Thing, ...]]]:
     """Draw one image for each request; sizes and positions are random.
 
+    An image has four cells of 8 x 8 pixels, a cell holds one thing or none, and two
+    things share a row or a column.  So each request leaves eight layouts open.
+
     Args:
         wanted: Requests, at least one.
         seed: Seed of sizes and positions.
@@ -141,34 +146,28 @@ def draw(
         ``(images, things)``: float32 images ``(n, 16, 16, 3)`` in [-1, 1], and what is
         in each, in the order of the request.
     """
-    luck = np.random.default_rng(seed).random((len(wanted), 5)).tolist()
+    luck = np.random.default_rng(seed).random((len(wanted), 4)).tolist()
     things = [_place(request, *u) for request, u in zip(wanted, luck, strict=True)]
     return np.stack([render(scene) for scene in things]), things
 
 
 def _place(request: tuple, *luck: float) -> tuple[Thing, ...]:
-    """Choose sizes and positions by five numbers in [0, 1)."""
+    """Choose sizes and cells by four numbers in [0, 1)."""
     a, b = (SIZES[int(2 * u)] for u in luck[:2])
+    row, column = (int(2 * u) for u in luck[2:])
     if len(request) == 1:
-        row, column = (_corner(SIDE - a, u) for u in luck[2:4])
-        return (Thing(*request[0], a, row, column),)
+        return (_put(request[0], a, row, column),)
     first, relation, second = request
     down, right = RELATIONS[relation]
-    kinds = (first, second) if down + right < 0 else (second, first)
-    start = _corner(SIDE - 2 - a - b, luck[2])  # two more: at least a pixel between
-    after = start + a + 1
-    at = (start, after + _corner(SIDE - after - b, luck[3]))
-    across = _corner(SIDE - max(a, b), luck[4])  # on one line
-    made = []
-    for kind, size, along in zip(kinds, (a, b), at, strict=True):
-        where = (along, across) if down else (across, along)
-        made.append(Thing(*kind, size, *where))
-    return tuple(made if down + right < 0 else made[::-1])
+    row, column = (row if not down else down > 0, column if not right else right > 0)
+    other = (1 - row if down else row), (1 - column if right else column)
+    return _put(first, a, row, column), _put(second, b, *other)
 
 
-def _corner(room: int, u: float) -> int:
-    """An even number from 0 to ``room``, by a number in [0, 1)."""
-    return 2 * int(u * (room // 2 + 1))
+def _put(kind: tuple[str, str], size: int, row: int, column: int) -> Thing:
+    """Put a thing into the middle of one of four cells of 8 x 8 pixels."""
+    edge = (8 - size) // 2
+    return Thing(*kind, size, 8 * int(row) + edge, 8 * int(column) + edge)
 
 
 def say(request: tuple, language: str = "en") -> str:
@@ -307,6 +306,29 @@ _TEMPLATES = _templates()  # (256, places)
 _AREAS = _TEMPLATES.sum(0)
 _VALUES = np.array(list(COLOURS.values()), "float32")
 _WHOLE = ((_VALUES - np.array(GROUND)) ** 2).sum(-1)  # saved by one clean pixel
+
+
+def to_patches(images: np.ndarray) -> np.ndarray:
+    """Cut each image into 16 patches of 4 x 4 pixels, row by row.
+
+    Args:
+        images: Shape ``(n, 16, 16, 3)``.
+
+    Returns:
+        Shape ``(16 * n, 48)``.
+    """
+    cut = images.reshape(-1, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(-1, 48)
+
+
+def from_patches(patches: np.ndarray) -> np.ndarray:
+    """Join patches to images ``(n, 16, 16, 3)``; the inverse of :func:`to_patches`.
+
+    Args:
+        patches: Shape ``(16 * n, 48)``.
+    """
+    cut = patches.reshape(-1, 4, 4, 4, 4, 3).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(-1, SIDE, SIDE, 3)
 
 
 def judge(

@@ -14,7 +14,12 @@ from genai_utils import losses, samplers
 from genai_utils.checks import check_array, check_positive
 from genai_utils.game import Field, Game, Player
 from genai_utils.layers import dense_stack, seeded
-from genai_utils.networks import make_text_unet, make_time_mlp, make_unet, predict_at
+from genai_utils.networks import (
+    make_text_transformer,
+    make_time_mlp,
+    make_unet,
+    predict_at,
+)
 
 __all__ = [
     "CouplingFlow",
@@ -44,6 +49,9 @@ class FlowMatching(Game):
             ``[x_t, t, tokens]``; ``None`` for a model without.  Token 0 is padding.
         text_dropout: Share of the captions that are replaced by padding in training,
             so that the model also learns to do without, in [0, 1).
+        shift: How strongly training prefers times near the noise, at least 1: uniform
+            times ``u`` become :math:`u / (u + s (1 - u))`.  Captions only matter
+            there: later the image itself shows what it will be.
         paired: Whether ``fit`` is given pairs: ``(x, y)`` with ``y`` the noise that
             each ``x`` shall come from: by optimal transport, or by a first flow.
         data_range: Range that ``fit`` demands of its data; ``(None, None)`` for none.
@@ -53,7 +61,7 @@ class FlowMatching(Game):
     Reference:
         Lipman et al. (2023), equation 23 with a smallest width of 0; Liu, Gong and Liu
         (2023), equation 1.  Time runs from noise to data in both.  Ho and Salimans
-        (2022) for hidden captions.
+        (2022) for hidden captions; Esser et al. (2024), equation 23, for ``shift``.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class FlowMatching(Game):
         *,
         vocab_size: int | None = None,
         text_dropout: float = 0.1,
+        shift: float = 1.0,
         paired: bool = False,
         data_range: tuple[float | None, float | None] = (-1.0, 1.0),
         seed: int = 0,
@@ -72,6 +81,7 @@ class FlowMatching(Game):
         _check_reader(network, vocab_size, paired)
         self.network, self.paired, self.seed = network, paired, seed
         self.vocab_size, self.text_dropout = vocab_size, text_dropout
+        self.shift = check_positive(shift, "shift")
         self.data_range = tuple(data_range)
         self.data = Field("float32", *self.data_range)
         self.condition = Field() if paired else None
@@ -89,6 +99,7 @@ class FlowMatching(Game):
         seed = self.seed_generator
         x0 = given[0] if self.paired else keras.random.normal(ops.shape(x), seed=seed)
         t = keras.random.uniform((ops.shape(x)[0], 1), seed=seed)
+        t = t / (t + self.shift * (1.0 - t))
         s = ops.reshape(t, (ops.shape(x)[0],) + (1,) * (len(x.shape) - 1))
         inputs = [(1.0 - s) * x0 + s * x, t]
         if self.vocab_size is not None:
@@ -220,7 +231,7 @@ class FlowMatching(Game):
         return self.velocity(x, t), ops.convert_to_numpy(found).astype("float64")
 
     def _settings(self) -> dict:
-        names = ("network", "vocab_size", "text_dropout", "paired", "seed")
+        names = ("network", "vocab_size", "text_dropout", "shift", "paired", "seed")
         settings = {name: getattr(self, name) for name in names}
         return settings | {"data_range": list(self.data_range)}
 
@@ -230,7 +241,7 @@ def _check_reader(network: keras.Model, vocab_size: int | None, paired: bool) ->
         raise ValueError(
             "`network` must take [x, t, tokens] where `vocab_size` is given, and "
             f"`paired` must be false. Received: {len(network.inputs)} inputs, "
-            f"`paired={paired}`. See `genai_utils.networks.make_text_unet`."
+            f"`paired={paired}`. See `genai_utils.networks.make_text_transformer`."
         )
 
 
@@ -438,33 +449,35 @@ def make_image_flow(
 
 
 def make_text_flow(
-    image_shape: Sequence[int],
+    grid_shape: Sequence[int],
     vocab_size: int,
     max_words: int,
-    widths: Sequence[int] = (48, 64),
     *,
     seed: int = 0,
     text_dropout: float = 0.1,
-    data_range: tuple[float | None, float | None] = (-1.0, 1.0),
+    shift: float = 3.0,
+    data_range: tuple[float | None, float | None] = (None, None),
     **kwargs: Any,
 ) -> FlowMatching:
-    """Make a matched flow of images that reads captions.
+    """Make a matched flow of grids of features that reads captions.
 
     Args:
-        image_shape: ``(H, W, C)``.
+        grid_shape: ``(H, W, C)``, of the codes of an autoencoder.
         vocab_size: Number of tokens, padding with it.
-        max_words: Tokens in a row.
-        widths: Channels at each size.
+        max_words: Tokens in a caption.
         seed: Seed of weights and noise.
         text_dropout: As in :class:`FlowMatching`.
+        shift: As in :class:`FlowMatching`.
         data_range: As in :class:`FlowMatching`.
-        **kwargs: Those of :func:`genai_utils.networks.make_text_unet`.
+        **kwargs: Those of :func:`genai_utils.networks.make_text_transformer`.
 
     Returns:
         The model, not compiled.
     """
-    network = make_text_unet(
-        image_shape, vocab_size, max_words, widths, seed=seed, **kwargs
+    network = make_text_transformer(
+        grid_shape, vocab_size, max_words, seed=seed, **kwargs
     )
-    settings = {"text_dropout": text_dropout, "data_range": data_range, "seed": seed}
-    return FlowMatching(network, vocab_size=vocab_size, **settings)
+    settings = {"text_dropout": text_dropout, "shift": shift, "seed": seed}
+    return FlowMatching(
+        network, vocab_size=vocab_size, data_range=data_range, **settings
+    )
