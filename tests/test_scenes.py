@@ -141,6 +141,18 @@ def test_bad_arguments_are_refused():
         scenes.read(np.full((1, 16, 16, 3), 2.0))
 
 
+def test_a_stricter_reader_refuses_pale_things():
+    clean, things = scenes.draw(EVERYTHING[12:62], 1)
+    ground = np.float32(scenes.GROUND)
+    # of a colour c, moved by 0.3 of the way to the ground g, the share that is saved
+    # is (|x - g|^2 - |x - c|^2) / |c - g|^2 = 0.7^2 - 0.3^2 = 0.4
+    pale = 0.7 * clean + 0.3 * ground
+    assert [sorted(f) for f in scenes.read(pale)] == [sorted(t) for t in things]
+    assert scenes.read(pale, least=0.5) == [[]] * 50
+    with pytest.raises(ValueError, match=r"`least` must lie in \(0, 1\)"):
+        scenes.read(pale, least=1.0)
+
+
 def test_patches_hold_four_by_four_pixels_and_can_be_joined():
     images, _ = scenes.draw(EVERYTHING[:5], 1)
     patches = scenes.to_patches(images)

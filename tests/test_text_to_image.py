@@ -123,7 +123,7 @@ def test_loss_of_a_flow_that_reads_by_hand():
         ops.convert_to_tensor(x), ops.convert_to_tensor(TOKENS), False
     )
     assert 0 < hide.sum() < 6
-    assert float(found) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(numpy(found)) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_guidance_is_a_straight_line_from_the_empty_caption():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genai_utils.checks import check_choice, check_images, check_whole
+from genai_utils.checks import check_choice, check_images, check_positive, check_whole
 
 __all__ = [
     "COLOURS",
@@ -247,23 +247,24 @@ def decode(tokens: np.ndarray) -> list[list[str]]:
     return [[names[t] for t in row if t] for row in np.atleast_2d(tokens)]
 
 
-def read(images: np.ndarray, most: int = 4) -> list[list[Thing]]:
+def read(images: np.ndarray, most: int = 4, least: float = 0.3) -> list[list[Thing]]:
     """Say what is where, by matching templates; exact on clean images.
 
     Every thing that could be drawn is tried at every position.  Its gain is the
     squared error that it saves over bare ground.  The best one is taken as long as it
-    saves more than half of what a true one of its kind would, then its pixels count as
-    ground and the search goes on.
+    saves more than a share ``least`` of what a true one of its kind would, then its
+    pixels count as ground and the search goes on.
 
     Args:
         images: Shape ``(n, 16, 16, 3)``, in [-1, 1].
         most: Things that are looked for in one image.
+        least: The share, in (0, 1); a larger one refuses things of a pale colour.
 
     Returns:
         For each image the things in it, the clearest first.
     """
     images = check_images(images, "images").astype("float32")
-    most = check_whole(most, "most")
+    most, least = check_whole(most, "most"), _share(least)
     squares = [((images - np.array(c)) ** 2).sum(-1) for c in (GROUND, *_VALUES)]
     saved = np.stack([squares[0] - square for square in squares[1:]], 1)
     saved = saved.reshape(len(images), len(_VALUES), -1)  # (n, colours, 256)
@@ -274,7 +275,7 @@ def read(images: np.ndarray, most: int = 4) -> list[list[Thing]]:
         at = gains.argmax(1)
         colour, place = np.unravel_index(at, (len(_VALUES), len(_PLACES)))
         share = gains[np.arange(len(left)), at] / (_WHOLE[colour] * _AREAS[place])
-        keep = share > 0.5
+        keep = share > least
         left = left[keep]
         if not len(left):
             break
@@ -282,6 +283,15 @@ def read(images: np.ndarray, most: int = 4) -> list[list[Thing]]:
             found[i].append(Thing(list(COLOURS)[c], *_PLACES[p]))
         saved[left] *= 1.0 - _TEMPLATES.T[place[keep], None]  # now it counts as ground
     return found
+
+
+def _share(least: float) -> float:
+    if check_positive(least, "least") >= 1:
+        raise ValueError(
+            f"`least` must lie in (0, 1). Received: {least}. Not even a clean thing "
+            "saves more than a true one; take 0.3."
+        )
+    return least
 
 
 def _places() -> list[tuple[str, int, int, int]]:
