@@ -49,7 +49,7 @@ SHAPES = ("circle", "square", "triangle")
 SIZES = (5, 7)  # sides in pixels, small and big
 #: All kinds of things.
 KINDS = tuple(product(COLOURS, SHAPES))
-#: Where the first thing is, seen from the second: (rows down, columns right).
+#: Where the first thing is, seen from the second, as (rows down, columns right).
 RELATIONS = {"left": (0, -1), "right": (0, 1), "above": (-1, 0), "below": (1, 0)}
 #: Words that a caption may have at most; shorter ones are filled up with 0.
 MAX_WORDS = 13
