@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,18 @@ def test_checker_accepts_links_that_resolve(tmp_path):
     (tmp_path / "a b.html").write_text('<a name="there"></a>')
     (tmp_path / "p.png").touch()
     assert broken_links(page) == []
+
+
+def test_solutions_in_words_are_folded():
+    """As many folded solutions as Markdown cells that are tagged so."""
+    root = SITE.parent.parent
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        tags = [
+            c["metadata"].get("tags", []) for c in cells if c["cell_type"] != "code"
+        ]
+        page = (SITE / "notebooks" / f"{path.stem}.html").read_text("utf-8")
+        found = BeautifulSoup(page, "html.parser").select("details.solution")
+        assert len(found) == sum("solution" in t for t in tags), path.name
+        assert all(len(n.get_text(strip=True)) > 40 for n in found), path.name
+        assert not any(n.has_attr("open") for n in found), path.name

@@ -2,6 +2,7 @@
 
 - MathJax as one script: only the parts that the pages use.
 - A warning, so with ``-W`` an error, for every picture without alt text.
+- Solutions in words are folded, as those in code are.
 - A description of each page, Open Graph tags, links to Colab and Binder.
 - A sitemap, a page for addresses that do not exist, and a tidy output folder.
 
@@ -52,6 +53,7 @@ MATHS = (nodes.math, nodes.math_block)
 EARLY = "documentation_options.js"
 NOT_LISTED = {"404", "search", "genindex", "py-modindex"}
 DESCRIPTION_LENGTH = 200
+FENCE = ":" * 8
 
 
 def setting(name: str, value: str) -> str:
@@ -133,6 +135,29 @@ def check_alt(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             type="book",
             subtype="alt",
         )
+
+
+# Solutions
+
+
+def folded(cell: dict[str, Any]) -> str:
+    """Return the text of a cell; a solution in words in something that opens."""
+    text = "".join(cell["source"])
+    if "solution" not in cell["metadata"].get("tags", []):
+        return text
+    return (
+        f"{FENCE}{{dropdown}} Solution\n:class-container: solution\n\n{text}\n{FENCE}\n"
+    )
+
+
+def fold_solutions(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Fold the solutions that are Markdown cells: MyST-NB folds cells of code alone."""
+    if app.env.doc2path(docname).endswith(".ipynb"):
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = folded(cell)
+        source[0] = json.dumps(notebook)
 
 
 # Pages
@@ -264,6 +289,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("book_branch", "main", "html")
     app.connect("config-inited", read_settings)
     app.connect("builder-inited", install_mathjax)
+    app.connect("source-read", fold_solutions)
     app.connect("doctree-resolved", check_alt)
     app.connect("html-collect-pages", extra_pages)
     app.connect("html-page-context", add_context, priority=900)
