@@ -337,8 +337,8 @@ def make_text_transformer(
     h = AddVectors(rows * columns, width, seed=seed + 40)(h)
     for i in range(depth):
         seen = _told(_norm()(h), known, width, weights)
-        look = CrossAttention(width, heads, seed=seed + 100 + 20 * i)
-        h = layers.Add()([h, look(seen, seen)])
+        around = CrossAttention(width, heads, seed=seed + 100 + 20 * i)
+        h = layers.Add()([h, around(seen, seen)])
         if attend:
             look = CrossAttention(
                 width,

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from tensors import numpy, shaken
 
 from genai_utils import losses, networks, schedules
 from genai_utils.models import diffusion, flow, pixels
@@ -13,10 +14,6 @@ from genai_utils.models import diffusion, flow, pixels
 pytestmark = pytest.mark.engines
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal([1.0, -0.5], [0.5, 0.2], size=(512, 2)).astype("float32")
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -213,13 +210,6 @@ def test_divergence_of_a_known_field():
         ops.convert_to_tensor(x),
     )
     np.testing.assert_allclose(numpy(found), 2 * x @ [1, 2, 3], rtol=1e-4, atol=1e-5)
-
-
-def shaken(model):
-    rng = np.random.default_rng(2)
-    for v in model.trainable_variables:
-        v.assign(rng.normal(0, 0.3, v.shape))
-    return model
 
 
 def test_coupling_is_inverted_and_its_determinant_is_that_of_differences():

@@ -5,23 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from keras import ops
+from tensors import numpy, shaken
 
 from genai_utils import decoding
 from genai_utils.models import flow, pixels
 
 pytestmark = pytest.mark.engines
 RNG = np.random.default_rng(19)
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
-
-
-def shaken(model):
-    rng = np.random.default_rng(2)
-    for v in model.trainable_variables:
-        v.assign(rng.normal(0, 0.3, v.shape))
-    return model
 
 
 def test_one_pass_costs_what_pixels_cost_whose_future_is_blank():

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from tensors import numpy, shaken
 
 from genai_utils import layers, losses, networks
 from genai_utils.models import clip, flow
@@ -13,17 +14,6 @@ from genai_utils.models import clip, flow
 pytestmark = pytest.mark.engines
 RNG = np.random.default_rng(27)
 TOKENS = RNG.integers(1, 9, (6, 5)).astype("int32")
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
-
-
-def shaken(model):
-    rng = np.random.default_rng(2)
-    for v in model.trainable_variables:
-        v.assign(rng.normal(0, 0.3, v.shape))
-    return model
 
 
 def test_cross_attention_is_that_of_keras():

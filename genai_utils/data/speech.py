@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from genai_utils.checks import check_array, check_positive, check_whole
+from genai_utils.data.fetch import fetch_folder
 
 __all__ = ["RATE", "SPEAKERS", "Recording", "read_wav", "recordings", "trim"]
 
@@ -59,10 +60,7 @@ def recordings(folder: str | os.PathLike | None = None) -> list[Recording]:
     Reference:
         Jackson and contributors (2020), Free Spoken Digit Dataset, CC BY-SA 4.0.
     """
-    if folder is None:
-        from genai_utils.data.fetch import fetch_folder
-
-        folder = fetch_folder("fsdd")
+    folder = fetch_folder("fsdd") if folder is None else folder
     paths = sorted((Path(folder) / "recordings").glob("*.wav"))
     if not paths:
         raise FileNotFoundError(
