@@ -19,7 +19,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book site demos pdf test test-changed lint format unit nbval \
+.PHONY: help setup book site demos pretrained pdf test test-changed lint format unit nbval \
 	linkcheck browser test-backends test-engines notebooks notebooks-backends views \
 	student lock clean mutants \
 	bench-steps bench-scale bench-gpu bench-quality bench-laptop bench-book \
@@ -169,6 +169,9 @@ bench-pages: setup  ## write the pages of results from benchmarks/results/
 
 demos: setup  ## train the models of the live demos and write them, with their pictures
 	KERAS_BACKEND=tensorflow $(BIN)/python -m tools.export_models
+
+pretrained: setup  ## train again the models whose weights come with the package
+	KERAS_BACKEND=tensorflow $(BIN)/python tools/train_pretrained.py
 
 lock:  ## pin the requirements again (needs the network)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

@@ -9,14 +9,12 @@ which labels are worth counting.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
-from genai_utils.checks import check_array, check_choice, check_positive
+from genai_utils.checks import check_array, check_positive
+from genai_utils.stored import load_arrays
 
 __all__ = ["SURE_SHARE", "Judge", "confidence_threshold", "load_judge"]
 
@@ -160,18 +158,6 @@ def load_judge(name: str = "digits") -> Judge:
     Raises:
         ValueError: If there is no such judge, or its file is damaged.
     """
-    folder = resources.files("genai_utils") / "weights"
-    known = json.loads((folder / "judges.json").read_text("utf-8"))
-    check_choice(name, "name", tuple(known))
-    path = folder / f"judge_{name}.npz"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != known[name]["sha256"]:
-        raise ValueError(
-            f"`{path.name}` must have the SHA-256 {known[name]['sha256']}. "
-            f"Received: {digest}. Install the package again."
-        )
-    with resources.as_file(path) as file, np.load(file) as stored:
-        weights = {k: stored[k].astype("float32") for k in stored.files}
-    facts = known[name]
+    weights, facts = load_arrays("judges.json", name)
     shape, threshold = tuple(facts["image_shape"]), facts.get("threshold")
     return Judge(weights, shape, facts["accuracy"], threshold)

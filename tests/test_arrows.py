@@ -31,8 +31,10 @@ ALLOWED = {
     "models": {"checks", "decoding", "game", "gan_layers", "layers", "losses"}
     | {"networks", "samplers", "schedules"},
     "recipes": {"game", "models", "optimizers"},
+    "pretrained": {"game", "recipes", "stored"},
+    "stored": {"checks"},
     "data": {"checks"},
-    "judge": {"checks"},
+    "judge": {"checks", "stored"},
     "metrics": {"checks"},
     "plots": {"checks"},
     "watch": {"backends", "checks", "metrics"},

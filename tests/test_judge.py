@@ -201,13 +201,11 @@ def test_images_are_judged_alike_alone_and_among_many():
 
 def test_a_damaged_judge_is_refused(tmp_path, monkeypatch):
     shipped = resources.files("genai_utils") / "weights"
-    (tmp_path / "weights").mkdir()
     for name in ("judges.json", "judge_digits.npz"):
-        content = (shipped / name).read_bytes()
-        (tmp_path / "weights" / name).write_bytes(content)
-    monkeypatch.setattr("genai_utils.judge.resources.files", lambda name: tmp_path)
+        (tmp_path / name).write_bytes((shipped / name).read_bytes())
+    monkeypatch.setattr("genai_utils.stored.WEIGHTS", tmp_path)
     assert load_judge().weights["conv1_w"].dtype == np.float32
-    with open(tmp_path / "weights" / "judge_digits.npz", "ab") as file:
+    with open(tmp_path / "judge_digits.npz", "ab") as file:
         file.write(b"x")
     with pytest.raises(ValueError, match=r"SHA-256 .* Received: .* again"):
         load_judge()

@@ -66,6 +66,7 @@ def train(name: str) -> None:
     listing = PACKAGE / "judges.json"
     known = json.loads(listing.read_text()) if listing.exists() else {}
     known[name] = {
+        "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "image_shape": list(x.shape[1:]),
         "accuracy": round(accuracy, 4),

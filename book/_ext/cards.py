@@ -39,7 +39,9 @@ def glossary(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
         card = " · ".join(term.astext() for term in terms) + ": " + meaning
         for term in terms:
             if term["ids"]:
-                found[term.astext().lower()] = (term["ids"][0], card)
+                name, entry = term.astext().lower(), (term["ids"][0], card)
+                found[name] = entry
+                found.setdefault(re.sub(r" \(.*\)$", "", name), entry)  # bias (of ...)
     return found
 
 
