@@ -498,9 +498,9 @@ def notebooks(results: dict[str, dict]) -> str:
     if not rows:
         return MISSING
     budgets = limits.read()
-    gflops = limits.speed(results["book"], "notebooks")
     lines = []
     for r in rows:
+        gflops = limits.speed(results["book"], "notebooks", r)
         most = limits.allowed("notebooks", r["name"], budgets)
         most = limits.scaled(most, budgets, gflops)
         inside = r["passed"] and all(r[k] <= v for k, v in most.items())
@@ -525,10 +525,12 @@ def where(results: dict[str, dict]) -> str:
 
 def yardstick(results: dict[str, dict], *parts: str) -> str:
     """Say how fast the machine was, and what that makes of the budgets."""
-    found = sorted({round(limits.speed(results["book"], part)) for part in parts})
+    book = results["book"]
+    found = [limits.speed(book, part, r) for part in parts for r in book[part]]
+    ends = sorted({round(min(found)), round(max(found))})
     return (
         f"Beside this the machine multiplied matrices at "
-        f"{' to '.join(map(str, found))} GFLOP/s; the budgets are made for "
+        f"{' to '.join(map(str, ends))} GFLOP/s; the budgets are made for "
         f"{limits.read()['gflops']} GFLOP/s and scaled to that."
     )
 
@@ -560,29 +562,15 @@ def rest(results: dict[str, dict]) -> str:
 
 
 def tests(rows: list[dict], gflops: float, budgets: dict) -> list[str]:
-    """What the parts of ``make test`` cost now, and in a book of all chapters."""
-    later = {r["name"]: r["seconds"] for r in limits.grown(rows, budgets)}
-    now = {r["name"]: r for r in rows}
-    if limits.WHOLE in later:
-        total = round(sum(r["seconds"] for r in rows), 1)
-        passed = all(r["passed"] for r in rows)
-        now[limits.WHOLE] = {"seconds": total, "passed": passed}
+    """What the parts of ``make test`` cost."""
     lines = []
-    for name, row in now.items():
-        most = limits.scaled(limits.allowed("tests", name, budgets), budgets, gflops)
-        then = later.get(name)
-        inside = row["passed"] and then is not None and then <= most["seconds"]
-        verdict = "–" if then is None else "yes" if inside else "no"
-        shown = name if name == limits.WHOLE else f"make {name}"
-        lines.append([f"`{shown}`", row["seconds"], then, most["seconds"], verdict])
-    chapters = budgets["chapters"]
-    head = ["what", "seconds", f"seconds at {chapters} chapters", "budget", "within"]
-    return [
-        f"The tests, and what they will take when all {chapters} chapters stand. The "
-        "notebooks and the pages of the site are taken to cost as much each as today, "
-        "which is a little too much. The budget is that of the finished book.",
-        table(head, lines),
-    ]
+    for row in limits.with_total(rows):
+        most = limits.allowed("tests", row["name"], budgets)
+        most = limits.scaled(most, budgets, gflops)["seconds"]
+        inside = row["passed"] and row["seconds"] <= most
+        shown = row["name"] if row["name"] == limits.WHOLE else f"make {row['name']}"
+        lines.append([f"`{shown}`", row["seconds"], most, "yes" if inside else "no"])
+    return [table(["what", "seconds", "budget", "within"], lines)]
 
 
 @dataclass(frozen=True)
