@@ -244,8 +244,34 @@ def chapters(results: dict[str, dict]) -> str:
     for name, title_of in CHAPTERS.items():
         if name in results:
             write = board if name == "scoreboard" else parts
-            text += [f"**{title_of}** (`make bench-{name}`)", *write(results[name])]
+            text += [f"**{title_of}** (`make bench-{name}`)"]
+            text += [*verdicts(results[name]), *write(results[name])]
     return "\n\n".join(text) if text else MISSING
+
+
+def verdicts(result: dict) -> list[str]:
+    """Say in a sentence each what came out of a race, where there was one."""
+    ends = result.get("race_outcome", [])
+    last = ends if ends and "seed" in ends[0] else ends[-1:]  # seeds, or marks of one
+    text = []
+    if last and all(end["share"] is not None for end in last):
+        share = statistics.median(end["share"] for end in last)
+        text.append(
+            f"The book's model reached the distance that the example had after "
+            f"{last[0]['rival']:.0f} s in {number(100 * share)} % of that time."
+        )
+    elif last:
+        text.append("The book's model did not reach the example's last distance.")
+    if last and "dcgan_at_its_end" in last[0]:
+        names = ("book_at_its_end", "dcgan_at_its_end")
+        mine, gan = (statistics.median(end[n] for end in last) for n in names)
+        took = [p["seconds"] for p in result["race"] if p["model"] == "dcgan"]
+        text.append(
+            f"After {max(took):.0f} s the diffusion model stands at {number(mine)} and "
+            f"the book's DCGAN at {number(gan)} (medians over {len(last)} seeds): "
+            f"{number(mine / gan)} times as far from the data."
+        )
+    return text
 
 
 def board(result: dict) -> list[str]:

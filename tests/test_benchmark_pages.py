@@ -303,3 +303,24 @@ def test_the_scoreboard_is_a_table_of_means_best_first():
     assert better.startswith("| better | 1.25 |") and worse.startswith("| worse | 3")
     assert "| 1,234 | 2" in better
     assert "worse" in page.chapters({"scoreboard": found})
+
+
+def test_a_race_is_told_in_sentences():
+    seeds = [
+        {"seed": 0, "rival": 900.0, "share": 0.02}
+        | {"book_at_its_end": 1.2, "dcgan_at_its_end": 0.6},
+        {"seed": 1, "rival": 900.0, "share": 0.04}
+        | {"book_at_its_end": 1.0, "dcgan_at_its_end": 0.4},
+    ]
+    run = [{"model": "dcgan", "seconds": 300.1}, {"model": "book", "seconds": 900.0}]
+    first, second = page.verdicts({"race_outcome": seeds, "race": run})
+    assert "after 900 s in 3 % of that time" in first
+    assert "After 300 s" in second and "stands at 1.1" in second
+    assert "DCGAN at 0.5" in second and "2.2 times as far" in second
+    marks = [{"rival": 10.0, "share": 0.5}, {"rival": 20.0, "share": None}]
+    assert page.verdicts({"race_outcome": marks}) == [
+        "The book's model did not reach the example's last distance."
+    ]
+    (only,) = page.verdicts({"race_outcome": marks[:1]})
+    assert "after 10 s in 50 % of that time" in only
+    assert page.verdicts({"toys": []}) == []
