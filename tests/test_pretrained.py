@@ -14,7 +14,6 @@ from genai_utils.pretrained import load_pretrained
 from genai_utils.recipes import get_recipe
 from genai_utils.stored import WEIGHTS
 
-pytestmark = pytest.mark.engines
 LISTING = json.loads((WEIGHTS / "pretrained.json").read_text("utf-8"))
 NAMES = tuple(LISTING)
 
@@ -27,6 +26,7 @@ def test_the_weights_were_trained_as_the_recipe_says_today(name):
     assert (WEIGHTS / entry["file"]).stat().st_size < 1_200_000
 
 
+@pytest.mark.engines
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_is_that_of_a_trained_model(name):
     x, y = data.load("digits", "test")
