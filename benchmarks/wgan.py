@@ -227,11 +227,11 @@ def race(limit: float) -> dict:
     (x, _), (x_test, _) = data.load("mnist", "train"), data.load("mnist", "test")
     judge = load_judge("mnist")
     score = score_gan(judge, judge.features(x_test))
-    marks = [limit * k / 6 for k in range(1, 7)]
+    marks = [limit * k / 4 for k in range(1, 5)]
     print("the Keras example:", SETTINGS["keras_wgan_gp"], flush=True)
     rival = train(keras_wgan_gp, 512, marks, score, x)
     print("the book's:", SETTINGS["book"], flush=True)
-    marks = [limit / 5 * k / 20 for k in range(1, 21)]
+    marks = [limit / 5 * k / 10 for k in range(1, 11)]
     book = train(book_wgan_gp, 64, marks, score, x)
     done = rival[-1]["epochs"]
     missing = f"The Keras example asks for {EPOCHS} epochs; {done:g} were run."
