@@ -256,9 +256,11 @@ def verdicts(result: dict) -> list[str]:
     text = []
     if last and all(end["share"] is not None for end in last):
         share = statistics.median(end["share"] for end in last)
+        rival = [p for p in result["race"] if p["model"] not in ("book", "dcgan")]
         text.append(
             f"The book's model reached the distance that the example had after "
-            f"{last[0]['rival']:.0f} s in {number(100 * share)} % of that time."
+            f"{last[0]['rival']:.0f} s ({max(p['epochs'] for p in rival):.1f} epochs, "
+            f"a small part of its training) in {number(100 * share)} % of that time."
         )
     elif last:
         text.append("The book's model did not reach the example's last distance.")
