@@ -169,7 +169,7 @@ def print_pdf(source: Path, target: Path, chromium: str) -> None:
             executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
         page = browser.new_page(color_scheme="light")
-        page.goto(source.as_uri())
+        page.goto(source.as_uri(), timeout=300_000)  # slow machines need a minute
         print_page(page, target)
         browser.close()
 

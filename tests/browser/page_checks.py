@@ -90,9 +90,9 @@ READY = """async () => {
 }"""
 
 
-def open_page(page: Page, url: str) -> None:
-    """Open an address, and wait for formulas and fonts."""
-    page.goto(url)
+def open_page(page: Page, url: str, limit: float = 30_000) -> None:
+    """Open an address within some milliseconds, and wait for formulas and fonts."""
+    page.goto(url, timeout=limit)
     page.evaluate(READY)
 
 

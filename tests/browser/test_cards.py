@@ -9,7 +9,7 @@ def test_cards_of_a_term_and_of_an_equation(page, site_url):
     assert not card.is_visible()
     term.hover()
     card.wait_for(state="visible")
-    assert "生成器" in card.inner_text()
+    assert "生成对抗网络" in card.inner_text()
     assert term.get_attribute("aria-describedby") == card.get_attribute("id")
     page.keyboard.press("Escape")
     assert not card.is_visible()
