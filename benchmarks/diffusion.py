@@ -284,17 +284,20 @@ def book_diffusion(seed: int = 0) -> Game:
     return get_recipe("mnist_diffusion").model(seed)
 
 
-def score_by(draw: Callable[[Any], np.ndarray], judge: Any, real: Any) -> Callable:
+def score_by(judge: Any, real: Any, **draw: Any) -> Callable:
     """Return what scores a model by the Frechet distance of 1,000 samples.
 
     Args:
-        draw: Draws the samples.
         judge: The judge of the images.
         real: Its features of the test images.
+        **draw: Arguments of the model's ``sample``.
     """
-    return lambda model: {
-        "frechet": round(frechet_distance(judge.features(draw(model)), real), 3)
-    }
+
+    def score(model: Any) -> dict:
+        made = judge.features(model.sample(SAMPLES, **draw))
+        return {"frechet": round(frechet_distance(made, real), 3)}
+
+    return score
 
 
 def race(limit: float, seeds: int, keep: Callable[[dict], None]) -> None:
@@ -322,17 +325,13 @@ def race(limit: float, seeds: int, keep: Callable[[dict], None]) -> None:
     for seed in range(seeds):
         points = {}
         for name, (make, when, draw) in entrants.items():
-            score = score_by(partial(_draw, **draw), judge, real)
+            score = score_by(judge, real, **draw)
             points[name] = train(partial(make, seed), 64, when, score, x)
             rows += [{"model": name, "seed": seed, **point} for point in points[name]]
         end = {"seed": seed, **outrun(points["book"], points["keras_ddim"])[-1]}
         last = {name: points[name][-1]["frechet"] for name in ("book", "dcgan")}
         ends.append(end | {f"{name}_at_its_end": d for name, d in last.items()})
         keep({"race_settings": SETTINGS, "race": rows, "race_outcome": ends})
-
-
-def _draw(model: Any, **settings: Any) -> np.ndarray:
-    return model.sample(SAMPLES, **settings)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from importlib import resources
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from genai_utils.metrics import (
     nearest_neighbours,
     precision_recall,
 )
+from genai_utils.stored import WEIGHTS
 from genai_utils.two_sample import copying_test
 
 __all__ = ["METRICS", "SAMPLES", "load_scoreboard", "score"]
@@ -104,9 +104,7 @@ def load_scoreboard() -> tuple[dict, dict[str, np.ndarray]]:
         from name to runs; and images ``(64, 16, 16, 1)``, float32 in [-1, 1], by name,
         stored with 256 grey levels.
     """
-    folder = resources.files("genai_utils") / "weights"
-    table = json.loads((folder / "scoreboard.json").read_text("utf-8"))
-    path = folder / "scoreboard.npz"
-    with resources.as_file(path) as file, np.load(file) as stored:
+    table = json.loads((WEIGHTS / "scoreboard.json").read_text("utf-8"))
+    with np.load(WEIGHTS / "scoreboard.npz") as stored:
         images = {k: (stored[k] / 127.5 - 1.0).astype("float32") for k in stored.files}
     return table, images

@@ -47,7 +47,7 @@ ALLOWED = {
     "png": {"checks"},
     "ranking": {"checks"},
     "scaling": {"checks"},
-    "scoreboard": {"checks", "data", "judge", "metrics", "two_sample"},
+    "scoreboard": {"checks", "data", "judge", "metrics", "stored", "two_sample"},
     "serve": {"batching", "orders", "png"},
     "orders": {"checks"},
     "batching": {"orders"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from genai_utils import data
 from genai_utils.judge import SURE_SHARE, Judge, confidence_threshold, load_judge
 from genai_utils.metrics import class_coverage
+from genai_utils.stored import WEIGHTS
 
 rng = np.random.default_rng(0)
 needs_data = pytest.mark.skipif(
@@ -35,7 +35,7 @@ def test_judges_of_larger_images(name):
     assert judge.image_shape == (28, 28, 1)
     assert judge.features(x).shape == (3, 32) and judge.predict(x).shape == (3,)
     assert judge.accuracy > {"mnist": 0.99, "fashion_mnist": 0.9}[name]
-    file = resources.files("genai_utils") / "weights" / f"judge_{name}.npz"
+    file = WEIGHTS / f"judge_{name}.npz"
     assert len(file.read_bytes()) < 200_000
 
 
@@ -200,9 +200,8 @@ def test_images_are_judged_alike_alone_and_among_many():
 
 
 def test_a_damaged_judge_is_refused(tmp_path, monkeypatch):
-    shipped = resources.files("genai_utils") / "weights"
     for name in ("judges.json", "judge_digits.npz"):
-        (tmp_path / name).write_bytes((shipped / name).read_bytes())
+        (tmp_path / name).write_bytes((WEIGHTS / name).read_bytes())
     monkeypatch.setattr("genai_utils.stored.WEIGHTS", tmp_path)
     assert load_judge().weights["conv1_w"].dtype == np.float32
     with open(tmp_path / "judge_digits.npz", "ab") as file:

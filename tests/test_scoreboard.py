@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from importlib import resources
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from genai_utils.metrics import (
 )
 from genai_utils.recipes import get_recipe
 from genai_utils.scoreboard import METRICS, SAMPLES, load_scoreboard, score
+from genai_utils.stored import WEIGHTS
 from genai_utils.two_sample import copying_test
 
 
@@ -101,7 +101,7 @@ def test_the_package_ships_what_the_benchmark_wrote(board):
 
 
 def test_the_images_are_small():
-    path = resources.files("genai_utils") / "weights" / "scoreboard.npz"
+    path = WEIGHTS / "scoreboard.npz"
     assert len(path.read_bytes()) < 400_000
 
 

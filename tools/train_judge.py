@@ -10,13 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from genai_utils.seeds import set_seed
-
-PACKAGE = Path(__file__).parent.parent / "genai_utils" / "weights"
+from genai_utils.stored import WEIGHTS
 
 
 def train(name: str) -> None:
@@ -59,11 +57,11 @@ def train(name: str) -> None:
     for layer in ("conv1", "conv2", "dense", "logits"):
         w, b = model.get_layer(layer).get_weights()
         weights[f"{layer}_w"], weights[f"{layer}_b"] = np.float16(w), np.float16(b)
-    path = PACKAGE / f"judge_{name}.npz"
+    path = WEIGHTS / f"judge_{name}.npz"
     np.savez_compressed(path, **weights)
     judge = Judge({k: v.astype("float32") for k, v in weights.items()}, x.shape[1:], 0)
     accuracy = float((judge.predict(x_test) == y_test).mean())
-    listing = PACKAGE / "judges.json"
+    listing = WEIGHTS / "judges.json"
     known = json.loads(listing.read_text()) if listing.exists() else {}
     known[name] = {
         "file": path.name,
